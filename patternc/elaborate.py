@@ -1,0 +1,419 @@
+"""From the syntax tree to the IR: names are resolved, calls inlined, known values computed.
+
+The tree has passed the checker. Parameters either have values or stay symbolic (`ir.Param`), which is how a file is
+judged before anybody calls it. `h` and `layer` stay variables, `heads` too unless it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from patternc import ast, fold, ir
+from patternc.budget import Budget
+from patternc.builtin_calls import BUILT_IN, GATHER
+from patternc.errors import Code
+from patternc.loader import Definition, Module
+from patternc.printer import text
+from patternc.source import Span
+from patternc.values import (
+    Alternatives,
+    Frame,
+    Place,
+    TensorRef,
+    UnknownList,
+    Value,
+    either,
+    gap_in,
+    known,
+    picked,
+    set_operation,
+    symbol,
+)
+
+
+def elaborate(
+    definition: Definition,
+    arguments: Mapping[str, Value] | None,
+    *,
+    heads: int | None = None,
+) -> ir.Program:
+    """The program of one pattern. `arguments` hold values of its parameters, defaults fill in; None leaves all
+    parameters symbolic. Raises SpatError for what is wrong with the values."""
+    worker = Elaborator(heads)
+    return worker.program(definition, arguments)
+
+
+def elaborate_check(module: Module, target: ast.Expr, *, heads: int | None = None) -> ir.Program:
+    """The program a `check` statement speaks of: parameters take their defaults, tensors stay run-time tensors."""
+    worker = Elaborator(heads, open_tensors=True)
+    pattern = worker.expr(target, Place(Frame(module)))
+    worker.budget.measure(pattern)
+    return ir.Program(target.span.text, pattern, tuple(worker.tensors.values()), tuple(worker.grids), span=target.span)
+
+
+class Elaborator:
+    def __init__(self, heads: int | None, *, open_tensors: bool = False) -> None:
+        self.heads, self.open_tensors = heads, open_tensors
+        self.tensors: dict[str, ir.Tensor] = {}
+        self.grids: list[ir.Grid] = []
+        self.budget = Budget()
+        self.fresh = 0
+
+    # ------------------------------------------------------------------ programs and calls
+
+    def program(self, definition: Definition, arguments: Mapping[str, Value] | None) -> ir.Program:
+        node = definition.node
+        frame = Frame(definition.module, where={b.name.id: b.value for b in node.where})
+        for parameter in node.parameters:
+            frame.values[parameter.name.id] = self._root_value(parameter, arguments, frame)
+        pattern = self.budget.measure(self._body(node, frame, 0))
+        return ir.Program(node.name.id, pattern, tuple(self.tensors.values()), tuple(self.grids), span=node.name.span)
+
+    def _root_value(self, parameter: ast.Parameter, arguments: Mapping[str, Value] | None, frame: Frame) -> Value:
+        name = parameter.name.id
+        if isinstance(parameter.type, ast.TensorType):
+            return self._declare(parameter, Place(frame))
+        if arguments is None:
+            return symbol(name, parameter.type)
+        if name in arguments:
+            return self._fitting(arguments[name], parameter.type, parameter.name.span)
+        return self._default(parameter, Place(frame), parameter.name.span)
+
+    def _default(self, parameter: ast.Parameter, place: Place, span: Span) -> Value:
+        if parameter.default is None:
+            name = parameter.name.id
+            raise fold.fail(Code.CHECK_WITHOUT_VALUE, f"`{name}` has no value and no default", span, "give it a value")
+        return self._fitting(self.expr(parameter.default, place), parameter.type, parameter.default.span)
+
+    def _declare(self, parameter: ast.Parameter, place: Place) -> TensorRef:
+        """A run-time tensor of the program."""
+        dims = parameter.type.dims
+        batched = bool(dims) and isinstance(dims[0], ast.Name) and dims[0].id == "batch"
+        name = parameter.name.id
+        shape = tuple(self.expr(dim, place) for dim in dims[batched:])
+        self.tensors[name] = ir.Tensor(name, parameter.type.element.name, shape, batched, span=parameter.name.span)
+        return TensorRef(name, len(shape))
+
+    def _fitting(self, value: Value, declared: ast.Type, span: Span) -> Value:
+        """The value as the declared type has it: `tokens` are not negative, a `float` is one."""
+        match declared, value:
+            case ast.TypeName("tokens"), ir.Const(number) if number < 0:
+                raise fold.fail(
+                    Code.NEGATIVE_TOKENS, f"{fold.show(number)} tokens: a number of tokens is not negative", span,
+                    "this is negative", "write `inf` for no limit",
+                )  # fmt: skip
+            case ast.TypeName("float"), ir.Const(number):
+                return ir.Const(float(number), span=value.span)
+            case ast.ListType(item), tuple():
+                return tuple(self._fitting(x, item, span) for x in value)
+            case ast.TupleType(items), tuple():
+                return tuple(self._fitting(x, item, span) for x, item in zip(value, items, strict=True))
+        return value
+
+    def _activate(self, node: ast.Call | ast.Name, target: Definition, place: Place) -> Value:
+        """A call of a pattern or function of the program; a bare name is a call without arguments."""
+        args, keywords = (node.args, node.keywords) if isinstance(node, ast.Call) else ((), ())
+        given: dict[str, ast.Expr] = dict(zip((p.name.id for p in target.node.parameters), args, strict=False))
+        given |= {keyword.name.id: keyword.value for keyword in keywords}
+        frame = Frame(target.module, where={b.name.id: b.value for b in target.node.where})
+        for parameter in target.node.parameters:
+            frame.values[parameter.name.id] = self._argument(parameter, given, frame, place, node.span)
+        return self.budget.measure(self._body(target.node, frame, place.depth))
+
+    def _argument(
+        self, parameter: ast.Parameter, given: Mapping[str, ast.Expr], frame: Frame, place: Place, span: Span
+    ) -> Value:
+        argument = given.get(parameter.name.id)
+        if isinstance(parameter.type, ast.TensorType):
+            if argument is not None:
+                return self._lookup(argument, place)
+            if self.open_tensors and place.depth == 0:
+                return self._declare(parameter, Place(frame))
+        if argument is None:
+            return self._default(parameter, Place(frame, place.depth), span)
+        return self._fitting(self.expr(argument, place), parameter.type, argument.span)
+
+    def _body(self, node: ast.Pattern | ast.Function, frame: Frame, depth: int) -> Value:
+        if isinstance(node, ast.Pattern) and node.axes:
+            extents = [self.expr(axis.extent, Place(frame, depth)) for axis in node.axes]
+            self.grids.append(ir.Grid(tuple(extents), span=node.axes[0].span.to(node.axes[-1].span)))
+            stride: ir.Scalar = fold.const(1, node.span)
+            for axis, extent in zip(reversed(node.axes), reversed(extents), strict=True):
+                frame.axes[axis.name.id] = stride, (None if axis is node.axes[0] else extent)
+                stride = fold.binary("*", stride, extent, axis.span)
+        with self.budget.call(node.body.span):
+            return self.expr(node.body, Place(frame, depth))
+
+    # ------------------------------------------------------------------ expressions
+
+    def expr(self, node: ast.Expr, place: Place) -> Value:
+        """The value of an expression."""
+        self.budget.enter(node.span)
+        span = node.span
+        match node:
+            case ast.Number(value) | ast.Bool(value):
+                result: Value = fold.const(value, span)
+            case ast.Inf():
+                result = fold.const(float("inf"), span)
+            case ast.Name():
+                result = self._lookup(node, place)
+                if isinstance(result, TensorRef):  # a tensor without axes is a number
+                    result = ir.Read(result.name, (), span=span)
+            case ast.Attribute():
+                result = self._attribute(node, place)
+            case ast.Unary():
+                result = self._unary(node, place)
+            case ast.Binary():
+                result = self._binary(node, place)
+            case ast.Compare():
+                result = self._compare(node, place)
+            case ast.IfElse():
+                result = self._if(node, place)
+            case ast.Match():
+                result = self._match(node, place)
+            case ast.Call():
+                result = self._call(node, place)
+            case ast.Comprehension():
+                result = self._comprehension(node, place)
+            case ast.Index():
+                result = self._index(node, place)
+            case ast.Tuple(items) | ast.List(items):
+                result = tuple([self.expr(item, place) for item in items])
+            case ast.SetBuilder(query, key, condition):
+                bound = {query.id: ir.Var("q", place.depth, span=query.span)}
+                bound[key.id] = ir.Var("k", place.depth, span=key.span)
+                result = fold.where(self.expr(condition, place.binding(bound)), span)
+            case ast.Blocks(size, body):
+                size = fold.block_size(self.expr(size, place), "blocks")
+                result = ir.Blocks(size, self.expr(body, replace(place, depth=place.depth + 1)), span=span)
+            case ast.Cover(size, body):
+                size = fold.block_size(self.expr(size, place), "cover")
+                result = ir.Cover(size, self.expr(body, place), span=span)
+        self.budget.nesting -= 1
+        return result
+
+    # ------------------------------------------------------------------ names
+
+    def _lookup(self, node: ast.Name | ast.Attribute, place: Place) -> Value:
+        if isinstance(node, ast.Attribute):
+            return self._attribute(node, place)
+        name, frame = node.id, place.frame
+        if name in place.local:
+            return place.local[name]
+        if name in frame.values:
+            return frame.values[name]
+        if name in frame.where:
+            return self._binding(name, place)
+        return self._built_in(node, place) or self._activate(node, frame.module.names[name], place)
+
+    def _binding(self, name: str, place: Place) -> Value:
+        """A `where` binding, read in the index space of its use, and computed once for each."""
+        frame, key = place.frame, (name, place.depth)
+        if key not in frame.memo:
+            frame.memo[key] = self.budget.measure(self.expr(frame.where[name], Place(frame, place.depth)))
+        return frame.memo[key]
+
+    def _built_in(self, node: ast.Name, place: Place) -> Value | None:
+        span = node.span
+        q, k = (ir.Var(name, place.depth, span=span) for name in "qk")
+        match node.id:
+            case "q" | "k" | "n":
+                return ir.Var(node.id, place.depth, span=span)
+            case "h" | "layer":
+                return ir.Var(node.id, span=span)
+            case "heads":
+                return ir.Var("heads", span=span) if self.heads is None else fold.const(self.heads, span)
+            case "full":
+                return fold.where(fold.const(True, span), span)
+            case "empty":
+                return fold.where(fold.const(False, span), span)
+            case "causal":
+                return fold.where(fold.compare("<=", k, q, span), span)
+            case "diagonal":
+                return fold.where(fold.compare("==", q, k, span), span)
+        return None
+
+    def _attribute(self, node: ast.Attribute, place: Place) -> Value:
+        """A grid coordinate `q.y`, or a pattern of an import `lf.longformer`."""
+        base, name = node.base, node.name.id
+        if isinstance(base, ast.Name) and base.id in place.frame.module.aliases:
+            inner = place.frame.module.aliases[base.id]
+            return self._activate(ast.Name(name, span=node.span), inner.names[name], place)
+        position = self.expr(base, place)
+        stride, extent = place.frame.axes[name]
+        row = fold.binary("//", position, stride, node.span)
+        return row if extent is None else fold.binary("%", row, extent, node.span)
+
+    # ------------------------------------------------------------------ operators
+
+    def _unary(self, node: ast.Unary, place: Place) -> Value:
+        operand = self.expr(node.operand, place)
+        if node.op == "~":
+            return fold.complement(operand, node.span)
+        return fold.unary(node.op, operand, node.span)
+
+    def _binary(self, node: ast.Binary, place: Place) -> Value:
+        span, left = node.span, self.expr(node.left, place)
+        if node.op in ("and", "or"):
+            gather = fold.conjunction if node.op == "and" else fold.disjunction
+            if isinstance(left, ir.Const) and left.value == (node.op == "or"):
+                return fold.const(left.value, span)
+            return gather((left, self.expr(node.right, place)), span)
+        right = self.expr(node.right, place)
+        if isinstance(left, ir.Pattern):
+            return set_operation(node.op, left, right, span)
+        return fold.binary(node.op, left, right, span)
+
+    def _compare(self, node: ast.Compare, place: Place) -> ir.Scalar:
+        left, links = self.expr(node.first, place), []
+        for op, operand in node.rest:
+            if op in ("in", "not in"):
+                links.append(self._membership(left, operand, place, node.span))
+                if op == "not in":
+                    links[-1] = fold.unary("not", links[-1], node.span)
+                continue
+            right = self.expr(operand, place)
+            links.append(self._relation(op, left, right, node.span))
+            left = right
+        return fold.conjunction(links, node.span)
+
+    def _relation(self, op: str, a: ir.Scalar, b: ir.Scalar, span: Span) -> ir.Scalar:
+        if not (self._is_condition(a) and self._is_condition(b)):
+            return fold.compare(op, a, b, span)
+        c = b if op == "==" else fold.unary("not", b, span)
+        return fold.choice(a, c, fold.unary("not", c, span), span)
+
+    def _is_condition(self, node: ir.Scalar) -> bool:
+        match node:
+            case ir.Const(value):
+                return isinstance(value, bool)
+            case ir.Compare() | ir.And() | ir.Or() | ir.Quantified() | ir.Unary("not"):
+                return True
+            case ir.Param(_, kind) | ir.Unknown(_, kind):
+                return kind == "bool"
+            case ir.If(_, then, _):
+                return self._is_condition(then)
+            case ir.Pick(_, items):
+                return self._is_condition(items[0])
+            case ir.Read(tensor):
+                return self.tensors[tensor].element == "bool"
+        return False
+
+    def _membership(self, left: ir.Scalar, operand: ast.Expr | ast.Range, place: Place, span: Span) -> ir.Scalar:
+        if isinstance(operand, ast.Range):
+            lo, hi = self.expr(operand.lo, place), self.expr(operand.hi, place)
+            return fold.conjunction((fold.compare(">=", left, lo, span), fold.compare("<", left, hi, span)), span)
+        match self.expr(operand, place):
+            case Alternatives(index, lists):
+                return fold.pick(index, tuple(self._one_of(left, items, span) for items in lists), span)
+            case tuple() as items:
+                return self._one_of(left, items, span)
+        return self._unknown("bool", operand.span, place)
+
+    def _one_of(self, left: ir.Scalar, items: tuple[ir.Scalar, ...], span: Span) -> ir.Scalar:
+        return fold.disjunction([self._relation("==", left, item, span) for item in items], span)
+
+    def _unknown(self, kind: str, span: Span, place: Place) -> ir.Unknown:
+        return ir.Unknown(f"{span.source.name}:{span.start}:{place.depth}", kind, span=span)
+
+    # ------------------------------------------------------------------ choices
+
+    def _if(self, node: ast.IfElse, place: Place) -> Value:
+        condition = self.expr(node.condition, place)
+        if isinstance(condition, ir.Const):
+            return self.expr(node.then if condition.value else node.orelse, place)
+        return either(condition, self.expr(node.then, place), self.expr(node.orelse, place), node.span)
+
+    def _match(self, node: ast.Match, place: Place) -> Value:
+        subject = self.expr(node.subject, place)
+        tests = [self._label(subject, arm, place) for arm in node.arms]
+        self._covered(subject, tests, node)
+        live = [(test, arm) for test, arm in zip(tests, node.arms, strict=True) if not known(test, False)]
+        certain = next((i for i, (test, _) in enumerate(live) if known(test, True)), len(live))
+        result: Value | None = None
+        for test, arm in reversed(live[: certain + 1]):
+            body = self.expr(arm.body, place)
+            result = body if result is None else either(test, body, result, arm.span)
+        return result
+
+    def _label(self, subject: ir.Scalar, arm: ast.Arm, place: Place) -> ir.Scalar:
+        if arm.label is None:
+            return fold.const(True, arm.span)
+        if isinstance(arm.label, ast.Range):
+            return self._membership(subject, arm.label, place, arm.span)
+        return self._relation("==", subject, self.expr(arm.label, place), arm.span)
+
+    def _covered(self, subject: ir.Scalar, tests: list[ir.Scalar], node: ast.Match) -> None:
+        """A `match` has an arm for every h (below `heads`, if known) and every layer ≥ 0."""
+        gap = gap_in(subject, tests, self.heads)
+        if gap is not None:
+            raise fold.fail(
+                Code.MATCH_GAP, f"no arm of this `match` takes {gap}", node.subject.span, "can have this value",
+                "add an arm `else => empty`, or one for the missing values",
+            )  # fmt: skip
+
+    # ------------------------------------------------------------------ calls
+
+    def _call(self, node: ast.Call, place: Place) -> Value:
+        function = node.function
+        if isinstance(function, ast.Attribute):
+            inner = place.frame.module.aliases[function.base.id]
+            return self._activate(node, inner.names[function.name.id], place)
+        if function.id in BUILT_IN:
+            return BUILT_IN[function.id](self, node, place)
+        return self._activate(node, place.frame.module.names[function.id], place)
+
+    def _index(self, node: ast.Index, place: Place) -> Value:
+        base = self._lookup(node.base, place) if isinstance(node.base, ast.Name) else self.expr(node.base, place)
+        indices = tuple([self.expr(index, place) for index in node.indices])
+        match base:
+            case TensorRef(name):
+                return ir.Read(name, indices, span=node.span)
+            case UnknownList(name, item):
+                fixed = isinstance(indices[0], ir.Const)
+                return symbol(f"{name}[{text(indices[0])}]", item, ir.Param if fixed else ir.Unknown)
+            case Alternatives(index, lists):
+                return picked(index, tuple(picked(indices[0], items, node.span) for items in lists), node.span)
+        return picked(indices[0], base, node.span)
+
+    def _comprehension(self, node: ast.Comprehension, place: Place) -> Value:
+        kind, span = node.function.id, node.span
+        if isinstance(node.iterable, ast.Range):
+            lo, hi = self.expr(node.iterable.lo, place), self.expr(node.iterable.hi, place)
+            if not (isinstance(lo, ir.Const) and isinstance(hi, ir.Const)):
+                return self._open_range(node, lo, hi, place)
+            items = [fold.const(i, node.iterable.span) for i in fold.items(lo, hi, node.iterable.span)]
+            return self._gather(node, items, place)
+        match self.expr(node.iterable, place):
+            case Alternatives(index, lists):
+                results = tuple([self._gather(node, items, place) for items in lists])
+                return picked(index, results, span)
+            case tuple() as items:
+                return self._gather(node, items, place)
+        unknown = self._unknown("bool", span, place)
+        return unknown if kind in ("any", "all") else fold.where(unknown, span)
+
+    def _gather(self, node: ast.Comprehension, items: Iterable[Value], place: Place) -> Value:
+        items = tuple(items)
+        if len(items) > fold.MAX_ITEMS:
+            message = f"{len(items):,} items are more than the {fold.MAX_ITEMS:,} allowed"
+            raise fold.fail(Code.TOO_MANY_ITEMS, message, node.iterable.span, "too many")
+        results: list[Value] = []
+        stop = {"any": True, "all": False}.get(node.function.id)
+        for item in items:
+            names = [target.id for target in node.targets]
+            bound = dict(zip(names, item if len(names) > 1 else (item,), strict=True))
+            results.append(self.budget.measure(self.expr(node.element, place.binding(bound))))
+            if stop is not None and known(results[-1], stop):
+                break
+        return GATHER[node.function.id](results, node.span)
+
+    def _open_range(self, node: ast.Comprehension, lo: ir.Scalar, hi: ir.Scalar, place: Place) -> Value:
+        """A comprehension over a range whose bounds hang on n or h."""
+        self.fresh += 1
+        variable = f"{node.targets[0].id}#{self.fresh}"
+        bound = {node.targets[0].id: ir.Var(variable, span=node.targets[0].span)}
+        body = self.expr(node.element, place.binding(bound))
+        family = ir.Quantified if node.function.id in ("any", "all") else ir.Family
+        return family(node.function.id, variable, lo, hi, body, span=node.span)

@@ -1,0 +1,268 @@
+"""The typed intermediate representation, on one page.
+
+A program is a pattern in positions of tokens; its parameters are values, its calls are inlined, its names resolved.
+Scalars are computed per cell (query, key). Every `Blocks` opens a deeper index space: at depth d the names q, k and n
+mean the query, the key and the number of keys *of that space*, and a scalar may also name the n of an outer space.
+Depth 0 counts tokens. What the nodes mean is written beside them; `M` is the multiplicity of a cell.
+
+Numbers are 64-bit integers, float64 or truth values; `inf` (a float) stands only in constants. `//` and `%` floor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from patternc.source import NOWHERE, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    span: Span = field(default=NOWHERE, compare=False, repr=False, kw_only=True)
+
+
+# ------------------------------------------------------------------ scalars: numbers and conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Const(Node):
+    value: int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Var(Node):
+    """`q`, `k`, `n` of the space at `depth`; `h`, `heads`, `layer` (depth 0); or the variable of a Quantified, whose
+    name is unique in the program and holds a `#`."""
+
+    name: str
+    depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Param(Node):
+    """A parameter whose value is not known: programs are checked with these before they have arguments.
+    `type` is `int`, `tokens`, `blocks`, `float` or `bool`; a `tokens` value is 0 or more."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown(Node):
+    """A number or condition about which nothing is known (it hangs on a list parameter without a value).
+    Equal keys mean equal values in one cell."""
+
+    key: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(Node):
+    """`-`, `abs`, `log2` (the ceiling; an error for a ≤ 0) or `not`."""
+
+    op: str
+    a: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Binary(Node):
+    """`+ - * // % ** ^ min max` (`cdiv` and `clamp` are expressed by them); `^` is xor of integers."""
+
+    op: str
+    a: Scalar
+    b: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Compare(Node):
+    """`< <= > >= == !=`"""
+
+    op: str
+    a: Scalar
+    b: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class And(Node):
+    """Left to right; an argument guards those after it."""
+
+    args: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or(Node):
+    """Left to right; an argument that holds guards those after it."""
+
+    args: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class If(Node):
+    condition: Scalar
+    then: Scalar
+    orelse: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Pick(Node):
+    """`items[index]`; an index out of range is an error."""
+
+    index: Scalar
+    items: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Node):
+    """One element of a run-time tensor; the batch axis is not among the indices."""
+
+    tensor: str
+    indices: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantified(Node):
+    """`any` or `all` of `body` for lo ≤ variable < hi; the bounds depend on h, heads, layer and n alone."""
+
+    kind: str
+    variable: str
+    lo: Scalar
+    hi: Scalar
+    body: Scalar
+
+
+Scalar = (
+    Const | Var | Param | Unknown | Unary | Binary | Compare | And | Or | If | Pick | Read | Quantified
+)  # fmt: skip
+
+# ------------------------------------------------------------------ patterns
+
+
+@dataclass(frozen=True, slots=True)
+class Where(Node):
+    """M = 1 where the condition holds, else 0. `full` and `empty` are constants here."""
+
+    condition: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Union(Node):
+    """M = max; of sets."""
+
+    args: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sum(Node):
+    """M = sum."""
+
+    args: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Product(Node):
+    """M = product: the intersection of sets."""
+
+    args: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Complement(Node):
+    """M = 1 - M; of a set. `A - B` is `A & ~B`."""
+
+    a: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Support(Node):
+    """M = min(M, 1)."""
+
+    a: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Choose(Node):
+    """One pattern or the other; the condition depends on h, heads, layer and n alone."""
+
+    condition: Scalar
+    then: Pattern
+    orelse: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Family(Node):
+    """`union` or `sum` of `body` for lo ≤ variable < hi, where the bounds depend on n or h; with those known it is a
+    Union or a Sum."""
+
+    kind: str
+    variable: str
+    lo: Scalar
+    hi: Scalar
+    body: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks(Node):
+    """M(q, k) = M'(q // size, k // size), where M' is the body's, one space deeper, with n' = ⌈n / size⌉."""
+
+    size: Scalar
+    body: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Cover(Node):
+    """1 where the body, a set, has any cell within the size×size block of (q, k), clipped to the n×n cells."""
+
+    size: Scalar
+    body: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Top(Node):
+    """Of each row of `of`, a set, the `count` keys with the largest `by`, or, if `count` is a float, the shortest
+    prefix (by descending score) with that share of the row's softmax mass. Ties go to the smaller key."""
+
+    count: Scalar
+    by: Scalar
+    of: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Sample(Node):
+    """Of each row of `of`, a set, the `count` keys with the largest hash of (seed, h, q, k)."""
+
+    count: Scalar
+    of: Pattern
+    seed: Scalar
+
+
+Pattern = (
+    Where | Union | Sum | Product | Complement | Support | Choose | Family | Blocks | Cover | Top | Sample
+)  # fmt: skip
+
+# ------------------------------------------------------------------ programs
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor(Node):
+    """A run-time tensor: element type `int`, `float` or `bool`; dims without the batch axis, of tokens' n (depth 0)."""
+
+    name: str
+    element: str
+    dims: tuple[Scalar, ...]
+    batched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Grid(Node):
+    """A demand that n be the product of the extents."""
+
+    extents: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program(Node):
+    """One pattern, ready to be compiled; `h`, `heads`, `layer` may still be free in it."""
+
+    name: str
+    pattern: Pattern
+    tensors: tuple[Tensor, ...] = ()
+    grids: tuple[Grid, ...] = ()

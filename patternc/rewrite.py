@@ -1,0 +1,48 @@
+"""The one walker of IR trees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+
+from patternc import ir
+
+
+def children(node: ir.Node) -> Iterator[ir.Node]:
+    """The direct subtrees, in the order of the fields."""
+    for field in fields(node):
+        value = getattr(node, field.name)
+        if isinstance(value, ir.Node):
+            yield value
+        elif isinstance(value, tuple):
+            yield from value
+
+
+def walk(node: ir.Node) -> Iterator[ir.Node]:
+    """Every node once, parents before children; shared subtrees are visited once."""
+    seen: set[int] = set()
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            stack.extend(reversed(list(children(node))))
+
+
+def rebuild(node: ir.Node, rule: Callable[[ir.Node], ir.Node | None]) -> ir.Node:
+    """The node with `rule` applied to its direct subtrees; the very same node if none changes.
+
+    A rule returns None for "unchanged". Rules that go deeper call `rebuild` on what they do not handle.
+    """
+    changes: dict[str, ir.Node | tuple[ir.Node, ...]] = {}
+    for field in fields(node):
+        value = getattr(node, field.name)
+        if isinstance(value, ir.Node):
+            if (new := rule(value)) is not None and new is not value:
+                changes[field.name] = new
+        elif isinstance(value, tuple):
+            items = tuple(rule(item) or item for item in value)
+            if any(new is not old for new, old in zip(items, value, strict=True)):
+                changes[field.name] = items
+    return replace(node, **changes) if changes else node

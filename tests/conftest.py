@@ -1,0 +1,42 @@
+"""Options of the test run, how hypothesis behaves in it, and goldens: files that hold what the compiler said when a
+person last looked at it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--examples", type=int, help="examples of the larger properties, 2,000 in CI; the others scale with them"
+    )
+    parser.addoption("--update-goldens", action="store_true", help="write the goldens anew instead of comparing")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """`golden(path, text)` asserts that the file at `path` holds `text`; with --update-goldens it writes it there."""
+
+    def compare(path: Path, text: str) -> None:
+        if request.config.getoption("--update-goldens"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+        assert path.exists(), f"{path} does not exist: run pytest with --update-goldens and look at what it holds"
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The same examples in every run, unless their number is given: then they are drawn anew."""
+    number = config.getoption("--examples")
+    if number is not None:
+        os.environ["PATTERNC_EXAMPLES"] = str(number)  # read where test modules set up their properties
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    settings.register_profile("patternc", derandomize=number is None, deadline=None, suppress_health_check=checks)
+    settings.load_profile("patternc")
