@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'patternc' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value  # a submodule of the same name (patternc.check) must not take its place
+    globals()[name] = value
     return value
 
 

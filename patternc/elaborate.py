@@ -65,14 +65,14 @@ class Elaborator:
     def program(self, definition: Definition, arguments: Mapping[str, Value] | None) -> ir.Program:
         node = definition.node
         frame = Frame(definition.module, where={b.name.id: b.value for b in node.where})
-        for parameter in node.parameters:
+        for parameter in sorted(node.parameters, key=_is_tensor):  # the shape of a tensor may name any other parameter
             frame.values[parameter.name.id] = self._root_value(parameter, arguments, frame)
         pattern = self.budget.measure(self._body(node, frame, 0))
         return ir.Program(node.name.id, pattern, tuple(self.tensors.values()), tuple(self.grids), span=node.name.span)
 
     def _root_value(self, parameter: ast.Parameter, arguments: Mapping[str, Value] | None, frame: Frame) -> Value:
         name = parameter.name.id
-        if isinstance(parameter.type, ast.TensorType):
+        if _is_tensor(parameter):
             return self._declare(parameter, Place(frame))
         if arguments is None:
             return symbol(name, parameter.type)
@@ -92,7 +92,12 @@ class Elaborator:
         batched = bool(dims) and isinstance(dims[0], ast.Name) and dims[0].id == "batch"
         name = parameter.name.id
         shape = tuple(self.expr(dim, place) for dim in dims[batched:])
-        self.tensors[name] = ir.Tensor(name, parameter.type.element.name, shape, batched, span=parameter.name.span)
+        element = parameter.type.element.name
+        element = "int" if element in ("tokens", "blocks") else element  # units end with the checker
+        tensor = ir.Tensor(name, element, shape, batched, span=parameter.name.span)
+        if self.tensors.setdefault(name, tensor) != tensor:
+            message = f"two run-time tensors are called `{name}` and differ in type or shape"
+            raise fold.fail(Code.TENSOR_RANK, message, parameter.name.span, "another one is declared differently")
         return TensorRef(name, len(shape))
 
     def _fitting(self, value: Value, declared: ast.Type, span: Span) -> Value:
@@ -117,7 +122,7 @@ class Elaborator:
         given: dict[str, ast.Expr] = dict(zip((p.name.id for p in target.node.parameters), args, strict=False))
         given |= {keyword.name.id: keyword.value for keyword in keywords}
         frame = Frame(target.module, where={b.name.id: b.value for b in target.node.where})
-        for parameter in target.node.parameters:
+        for parameter in sorted(target.node.parameters, key=_is_tensor):
             frame.values[parameter.name.id] = self._argument(parameter, given, frame, place, node.span)
         return self.budget.measure(self._body(target.node, frame, place.depth))
 
@@ -125,7 +130,7 @@ class Elaborator:
         self, parameter: ast.Parameter, given: Mapping[str, ast.Expr], frame: Frame, place: Place, span: Span
     ) -> Value:
         argument = given.get(parameter.name.id)
-        if isinstance(parameter.type, ast.TensorType):
+        if _is_tensor(parameter):
             if argument is not None:
                 return self._lookup(argument, place)
             if self.open_tensors and place.depth == 0:
@@ -417,3 +422,7 @@ class Elaborator:
         body = self.expr(node.element, place.binding(bound))
         family = ir.Quantified if node.function.id in ("any", "all") else ir.Family
         return family(node.function.id, variable, lo, hi, body, span=node.span)
+
+
+def _is_tensor(parameter: ast.Parameter) -> bool:
+    return isinstance(parameter.type, ast.TensorType)
