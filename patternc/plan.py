@@ -13,6 +13,9 @@ FULL, PARTIAL = 0, 1
 """Kinds of a run. In a full run every cell has the same multiplicity, so no mask is computed; tiles that the end of
 the sequence cuts are full too when all their cells inside the sequence are."""
 
+TILE = 128
+"""Queries and keys of a tile, unless a backend asks for others."""
+
 Array = Any
 """A one-dimensional integer array of NumPy, or a tensor on the plan's device."""
 

@@ -1,0 +1,185 @@
+"""The meaning of a pattern, as a function of numbers: of cells or of boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import reduce
+from typing import Any
+
+from patternc import ir
+from patternc.analysis.numbers import Cells, Table, apply, indicator, member, minimum, pick, read, select
+from patternc.analysis.relation import Relation, cover_relation, sample_relation, top_relation
+from patternc.analysis.tiles import Counter
+from patternc.rewrite import rebuild
+
+Number = Any
+Space = tuple[int, ...]
+"""The sizes of the blocks that lead into an index space; () is the space of tokens."""
+
+
+class Meaning:
+    """The multiplicity M(q, k) of a pattern that is bound to a length and a head (no variable but q and k is left).
+
+    `tables` are the run-time tensors of one batch row by name; queries below n - n_q are not asked for. Making it
+    computes the pattern's covers and selections; `xp` is the array namespace for them.
+    """
+
+    def __init__(
+        self,
+        pattern: ir.Pattern,
+        *,
+        n: int,
+        n_q: int,
+        h: int,
+        tables: Mapping[str, Table],
+        xp: Any,
+        counter: Counter | None = None,
+    ) -> None:
+        self.pattern = shared(pattern)
+        self.h, self.tables, self.xp, self.counter = h, tables, xp, counter or Counter()
+        self.relations: dict[tuple[int, Space], Relation] = {}
+        self._prepare(self.pattern, (), n, n - n_q)
+
+    def __call__(self, q: Number, k: Number) -> Number:
+        return Evaluation(self, (), q, k).multiplicity(self.pattern)
+
+    def _prepare(self, node: ir.Pattern, space: Space, n: int, first: int) -> None:
+        """Computes the relations in a pattern of a space of n positions for queries from `first` on, innermost first."""
+        match node:
+            case ir.Blocks(ir.Const(size), body):
+                self._prepare(body, (*space, size), -(-n // size), first // size)
+            case ir.Cover(ir.Const(size), body):
+                self._prepare(body, space, n, first // size * size)
+                self._relate(node, space, first, cover_relation, body, size=size, n=n)
+            case ir.Top(ir.Const(count), by, of):
+                self._prepare(of, space, n, first)
+                score = lambda q, k: Evaluation(self, space, q, k).scalar(by)
+                self._relate(node, space, first, top_relation, of, score, count=count, n=n)
+            case ir.Sample(ir.Const(count), of, ir.Const(seed)):
+                self._prepare(of, space, n, first)
+                self._relate(node, space, first, sample_relation, of, count=count, seed=seed, h=self.h, n=n)
+            case ir.Union(args) | ir.Sum(args) | ir.Product(args):
+                for arg in args:
+                    self._prepare(arg, space, n, first)
+            case ir.Complement(a) | ir.Support(a):
+                self._prepare(a, space, n, first)
+
+    def _relate(self, node: ir.Pattern, space: Space, first: int, make: Any, body: ir.Pattern, *more: Any, **options: Any) -> None:
+        """Makes the relation of a node, unless one that reaches as far down is there."""
+        known = self.relations.get((id(node), space))
+        if known is None or known.first * known.size > first:
+            inside = lambda q, k: Evaluation(self, space, q, k).multiplicity(body)
+            relation = make(inside, *more, first=first, xp=self.xp, counter=self.counter, **options)
+            self.relations[id(node), space] = relation
+
+
+class Evaluation:
+    """One walk over a pattern in one space; shared subtrees are evaluated once."""
+
+    def __init__(self, meaning: Meaning, space: Space, q: Number, k: Number) -> None:
+        self.meaning, self.space, self.q, self.k = meaning, space, q, k
+        self.known: dict[int, Number] = {}
+
+    def multiplicity(self, node: ir.Pattern) -> Number:
+        if id(node) not in self.known:
+            self.known[id(node)] = self._multiplicity(node)
+        return self.known[id(node)]
+
+    def _multiplicity(self, node: ir.Pattern) -> Number:
+        match node:
+            case ir.Where(condition):
+                return indicator(self.scalar(condition))
+            case ir.Union(args):
+                return reduce(lambda a, b: apply("max", a, b), map(self.multiplicity, args), 0)
+            case ir.Sum(args):
+                return reduce(lambda a, b: apply("+", a, b), map(self.multiplicity, args), 0)
+            case ir.Product(args):
+                return reduce(lambda a, b: apply("*", a, b), map(self.multiplicity, args), 1)
+            case ir.Complement(a):
+                return apply("-", 1, self.multiplicity(a))
+            case ir.Support(a):
+                return minimum(self.multiplicity(a), 1)
+            case ir.Blocks(ir.Const(size), body):
+                q, k = apply("//", self.q, size), apply("//", self.k, size)
+                return Evaluation(self.meaning, (*self.space, size), q, k).multiplicity(body)
+            case ir.Cover() | ir.Top() | ir.Sample():
+                return indicator(member(self.meaning.relations[id(node), self.space], self.q, self.k))
+        raise AssertionError(f"the pattern is not bound: {node}")
+
+    def scalar(self, node: ir.Scalar) -> Number:
+        if id(node) not in self.known:
+            self.known[id(node)] = self._scalar(node)
+        return self.known[id(node)]
+
+    def _scalar(self, node: ir.Scalar) -> Number:
+        match node:
+            case ir.Const(value):
+                return value
+            case ir.Var("q"):
+                return self.q
+            case ir.Var("k"):
+                return self.k
+            case ir.Unary("-", a):
+                return apply("neg", self.scalar(a))
+            case ir.Unary(op, a):
+                return apply(op, self.scalar(a))
+            case ir.Binary(op, a, b) | ir.Compare(op, a, b):
+                return apply(op, self.scalar(a), self.scalar(b))
+            case ir.And(args):
+                return self._guarded("and", args)
+            case ir.Or(args):
+                return self._guarded("or", args)
+            case ir.If(condition, then, orelse):
+                return select(self.scalar(condition), self.scalar(then), self.scalar(orelse))
+            case ir.Pick(index, items):
+                return pick(self.scalar(index), tuple(map(self.scalar, items)))
+            case ir.Read(tensor, indices):
+                return read(self.meaning.tables[tensor], *map(self.scalar, indices))
+        raise AssertionError(f"the scalar is not bound: {node}")
+
+    def _guarded(self, op: str, args: tuple[ir.Scalar, ...]) -> Number:
+        """The arguments from left to right, up to one that settles it."""
+        result: Any = op == "and"
+        for arg in args:
+            if self._settled(result, op == "or"):
+                break
+            result = apply(op, result, self.scalar(arg))
+        return result
+
+    def _settled(self, result: Number, value: bool) -> bool:
+        """Whether a condition is known to have the value everywhere."""
+        plain = result.value if isinstance(result, Cells) and result.ok is True else result
+        return isinstance(plain, bool) and plain is value
+
+
+def shared(node: ir.Node, sharing: Sharing | None = None) -> Any:
+    """The same tree with every two equal subtrees made one object, whose values are then computed once and whose
+    enclosures cancel. Trees that were given the same `sharing` are equal only if they are the same object."""
+    return (sharing or Sharing()).visit(node)
+
+
+class Sharing:
+    """The objects that stand for all nodes equal to them."""
+
+    def __init__(self) -> None:
+        self._visited: dict[int, tuple[ir.Node, ir.Node]] = {}  # keeps the key's node alive
+        self._known: dict[tuple[Any, ...], ir.Node] = {}
+
+    def visit(self, node: ir.Node) -> ir.Node:
+        if id(node) not in self._visited:
+            same = rebuild(node, self.visit)
+            self._visited[id(node)] = (node, self._known.setdefault(_key(same), same))
+        return self._visited[id(node)][1]
+
+
+def _key(node: ir.Node) -> tuple[Any, ...]:
+    """Equal for nodes of one type with equal values and the same subtrees; Const(1) and Const(True) are not equal."""
+    values = (getattr(node, field.name) for field in fields(node) if field.name != "span")
+    return (type(node), *(_part(value) for value in values))
+
+
+def _part(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(id, value))
+    return id(value) if isinstance(value, ir.Node) else (type(value), value)

@@ -1,0 +1,130 @@
+"""What a multiplicity keeps: exact counts by row, and shares of display tiles by sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from patternc.analysis.numbers import Array
+from patternc.analysis.tiles import Area, Counter, Multiplicity, bisect, spread_out, tile_cells, tile_positions
+from patternc.plan import PARTIAL, Runs
+
+SAMPLES = 16
+"""Rows, and columns, of the lattice of cells that stands for a tile in doubt."""
+
+
+def row_counts(
+    multiplicity: Multiplicity, by_query: Runs, area: Area, xp: Any, counter: Counter | None = None
+) -> tuple[Array, Array]:
+    """For each query of the area (n_q,): how many keys it attends to, and the sum of their multiplicities.
+
+    `by_query` is the area's classification: cells are looked at in partial tiles only.
+    """
+    counter = counter or Counter()
+    run_row, _ = spread_out(by_query.rows[1:] - by_query.rows[:-1], xp)
+    length = xp.minimum(by_query.first + by_query.count * area.tile_k, area.n) - by_query.first
+    length = xp.where(by_query.kind == PARTIAL, 0, length)
+    table = []
+    for amounts in (length, length * by_query.weight):
+        table.append(_sums_by_row(amounts[None, :], run_row, area.rows, xp)[0][:, None] + xp.full((1, area.tile_q), 0))
+    partial = xp.flatnonzero(by_query.kind == PARTIAL)
+    run, offset = spread_out(by_query.count[partial], xp)
+    row, column = run_row[partial][run], by_query.first[partial][run] // area.tile_k + offset
+    step = max(1, xp.chunk // (area.tile_q * area.tile_k))
+    for i in range(0, row.shape[0], step):
+        rows = row[i : i + step]
+        m = _inside(multiplicity, area, rows, column[i : i + step], xp, counter)
+        for t, cells in zip(table, (m > 0, m), strict=True):
+            t += _sums_by_row(xp.sum(cells, (2,)).T, rows, area.rows, xp).T
+    keys, total = (t.reshape(-1)[: area.n_q] for t in table)
+    return keys, total
+
+
+def _sums_by_row(amounts: Array, row: Array, rows: int, xp: Any) -> Array:
+    """(m, items) amounts of items in ascending rows (items,) -> (m, rows) their sums."""
+    before = xp.concatenate([xp.full((amounts.shape[0], 1), 0), xp.cumsum(amounts)], 1)
+    ends = xp.searchsorted(row, xp.arange(0, rows + 1))
+    return before[:, ends[1:]] - before[:, ends[:-1]]
+
+
+def _inside(multiplicity: Multiplicity, area: Area, row: Array, column: Array, xp: Any, counter: Counter) -> Array:
+    """M in the cells (tiles, tile_q, tile_k) of tiles; 0 beyond the end."""
+    m = tile_cells(multiplicity, *tile_positions(area, row, column, xp), xp, counter)
+    q = row[:, None, None] * area.tile_q + xp.arange(0, area.tile_q)[:, None]
+    k = column[:, None, None] * area.tile_k + xp.arange(0, area.tile_k)
+    return xp.where((q < area.n_q) & (k < area.n), m, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """The tiles of an area as a picture shows them: (rows, columns) arrays."""
+
+    possible: Array
+    """Whether the tile may hold a cell."""
+    full: Array
+    """Whether it is known to hold all its cells with one multiplicity."""
+    mean: Array
+    """The mean multiplicity of its cells inside the area; an estimate if `exact` is False."""
+    exact: bool
+
+
+def profile(multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter | None = None) -> Profile:
+    """What the tiles of the area hold, at a cost that does not grow with their size: a tile that its enclosure does not
+    decide is judged by 16 × 16 of its cells, the same in every tile; all of them if it has no more."""
+    counter = counter or Counter()
+    shape = (area.rows, area.columns)
+    possible, full = xp.full(shape, False), xp.full(shape, False)
+    mean = xp.full(shape, 0.0)
+    exact = area.tile_q * area.tile_k <= SAMPLES * SAMPLES
+    for found in bisect(multiplicity, area, xp, counter):
+        if found.weight is not None:
+            row, column, weight = _singles(area, found.row, found.column, found.level, found.weight, xp)
+            possible[row, column] = full[row, column] = True
+            mean[row, column] = xp.real(weight)
+            continue
+        step = max(1, xp.chunk // min(SAMPLES * SAMPLES, area.tile_q * area.tile_k))
+        for i in range(0, found.row.shape[0], step):
+            row, column = found.row[i : i + step], found.column[i : i + step]
+            lo, hi, mean[row, column] = _sampled(multiplicity, area, row, column, exact, xp, counter)
+            possible[row, column] = (hi > 0) | (not exact)
+            full[row, column] = (lo == hi) & (hi > 0) & exact
+    return Profile(possible, full, mean, exact)
+
+
+def _singles(area: Area, row: Array, column: Array, level: int, weight: Array, xp: Any) -> tuple[Array, Array, Array]:
+    """The tiles of boxes of 2^level tiles on each side."""
+    side = xp.arange(0, 1 << level)
+    down, across = xp.minimum((row << level)[:, None] + side, area.rows - 1), (column << level)[:, None] + side
+    shape = (row.shape[0], 1 << level, 1 << level)
+    across = xp.minimum(across, area.columns - 1)
+    parts = (down[:, :, None], across[:, None, :], weight[:, None, None])
+    return tuple(xp.broadcast_to(a, shape).reshape(-1) for a in parts)  # type: ignore[return-value]
+
+
+def _sampled(
+    multiplicity: Multiplicity, area: Area, row: Array, column: Array, exact: bool, xp: Any, counter: Counter
+) -> tuple[Array, Array, Array]:
+    """The least, the greatest and the mean M of some cells of each tile."""
+    q0, k0 = row * area.tile_q, column * area.tile_k
+    height = xp.minimum(area.n_q - q0, area.tile_q)
+    width = xp.minimum(area.n - k0, area.tile_k)
+    if exact:
+        down, across = xp.arange(0, area.tile_q)[None, :], xp.arange(0, area.tile_k)[None, :]
+        q, k = xp.minimum(q0[:, None] + down, area.n_q - 1), xp.minimum(k0[:, None] + across, area.n - 1)
+        inside = (down < height[:, None])[:, :, None] & (across < width[:, None])[:, None, :]
+    else:
+        q = q0[:, None] + height[:, None] * _lattice(5, xp) // (SAMPLES << 10)
+        k = k0[:, None] + width[:, None] * _lattice(11, xp) // (SAMPLES << 10)
+        inside = xp.full((1, 1, 1), True)
+    m = tile_cells(multiplicity, q[:, :, None] + area.q_start, k[:, None, :], xp, counter)
+    cells = xp.broadcast_to(inside, (row.shape[0], q.shape[1], k.shape[1]))
+    m = xp.broadcast_to(m, cells.shape)
+    total, number = xp.sum(xp.where(cells, m, 0), (1, 2)), xp.sum(cells, (1, 2))
+    return xp.min(m, (1, 2)), xp.max(m, (1, 2)), xp.real(total) / xp.real(number)
+
+
+def _lattice(seed: int, xp: Any) -> Array:
+    """One place in each of 16 equal parts of a side, in 1024ths of a part: irregular, so as not to walk in step with a
+    stride."""
+    i = xp.arange(0, SAMPLES)
+    return (i << 10) + (i * 2654435761 + seed * 40503 + (i * i) * 7919) % 1024

@@ -1,0 +1,468 @@
+"""Numbers on which one expression runs twice: cell by cell, and as an enclosure over whole boxes of cells.
+
+An expression of q and k is written once, by the evaluator of the IR or as generated source, from these words:
+
+    x + y   x - y   x * y   x // y   x % y   x ** y   x ^ y   -x   abs(x)          numbers
+    x < y   x <= y   x > y   x >= y   x == y   x != y                              conditions of numbers
+    c & d   c | d   negate(c)   select(c, x, y)                                    these guard: see below
+    minimum(x, y)   maximum(x, y)   log2(x)   pick(index, (x, y, ...))
+    read(table, i, j, ...)               one element of a run-time tensor, wrapped once as `Table(xp, array)`
+    exists(lo, hi, body)   forall(lo, hi, body)      `body` is a function of one int; the bounds are constants
+    member(relation, q, k)               whether a selected or rounded set of cells holds the cell
+    indicator(c)                         1 where the condition holds, else 0: the multiplicity of a set builder
+
+Operands are `Cells` (this file), `Boxes` (boxes.py), `constant(5)` and plain Python numbers. Constants fit both kinds;
+plain numbers too, but two of them would meet with Python's own rules (`5 // 0` raises), so one is made a `constant`.
+
+`&`, `|` and `select` guard their right sides as the language's `and`, `or` and `if` do: a division by zero, an index
+out of range, a negative exponent or the logarithm of a number below 1 makes a value *invalid* and nothing else, no
+memory outside a tensor is read, and an invalid right side that the left side hides does no harm. A condition that is
+invalid in the end counts as False in `indicator`.
+
+Integers are 64 bits wide and wrap; reals are float64.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+Array = Any
+Plain = (bool, int, float)
+MOST_ITEMS = 4096
+"""The largest range of a quantifier and the longest list."""
+
+
+def apply(op: str, *args: Any) -> Any:
+    """The result of an operator or function by its name in the IR, for operands of any kind."""
+    kind = max((type(a) for a in args if isinstance(a, Number)), key=lambda t: t.rank, default=Cells)
+    return kind.compute(op, *args)
+
+
+def _operator(op: str) -> Callable[[Any, Any], Any]:
+    return lambda self, other: apply(op, self, other)
+
+
+def _reflected(op: str) -> Callable[[Any, Any], Any]:
+    return lambda self, other: apply(op, other, self)
+
+
+class Number:
+    """A number or condition of some kind; a subclass says in `compute` what the operators do."""
+
+    __slots__ = ()
+    rank = 0
+    __hash__ = None  # type: ignore[assignment]  # == makes a condition
+    __add__, __radd__ = _operator("+"), _reflected("+")
+    __sub__, __rsub__ = _operator("-"), _reflected("-")
+    __mul__, __rmul__ = _operator("*"), _reflected("*")
+    __floordiv__, __rfloordiv__ = _operator("//"), _reflected("//")
+    __mod__, __rmod__ = _operator("%"), _reflected("%")
+    __pow__, __rpow__ = _operator("**"), _reflected("**")
+    __xor__, __rxor__ = _operator("^"), _reflected("^")
+    __and__, __rand__ = _operator("and"), _reflected("and")
+    __or__, __ror__ = _operator("or"), _reflected("or")
+    __lt__, __le__, __gt__, __ge__ = _operator("<"), _operator("<="), _operator(">"), _operator(">=")
+    __eq__, __ne__ = _operator("=="), _operator("!=")  # type: ignore[assignment]
+
+    def __neg__(self) -> Any:
+        return apply("neg", self)
+
+    def __abs__(self) -> Any:
+        return apply("abs", self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a condition on many cells has no single truth value")
+
+    @classmethod
+    def compute(cls, op: str, *args: Any) -> Any:
+        raise NotImplementedError
+
+
+# ------------------------------------------------------------------ functions beside the operators
+
+
+def negate(c: Any) -> Any:
+    """`not c`."""
+    return apply("not", c)
+
+
+def select(c: Any, a: Any, b: Any) -> Any:
+    """`a if c else b`, of numbers or of conditions."""
+    return apply("if", c, a, b)
+
+
+def minimum(a: Any, b: Any) -> Any:
+    return apply("min", a, b)
+
+
+def maximum(a: Any, b: Any) -> Any:
+    return apply("max", a, b)
+
+
+def log2(a: Any) -> Any:
+    """The smallest e with 2^e >= a; invalid for a <= 0."""
+    return apply("log2", a)
+
+
+def indicator(c: Any) -> Any:
+    """1 where the condition holds, 0 where it does not or is invalid."""
+    return apply("indicator", c)
+
+
+def member(relation: Any, q: Any, k: Any) -> Any:
+    """Whether a relation (relation.py) holds of the query and the key of its space."""
+    return apply("member", relation, q, k)
+
+
+def read(table: Table, *indices: Any) -> Any:
+    """One element; invalid where an index is out of range."""
+    return apply("read", table, *indices)
+
+
+def pick(index: Any, items: tuple[Any, ...]) -> Any:
+    """`items[index]`; invalid where the index is out of range."""
+    if isinstance(index, Plain):
+        index = constant(index)
+    if isinstance(index, Cells) and isinstance(index.value, int):
+        inside = index.ok is True and 0 <= index.value < len(items)
+        return items[index.value] if inside else INVALID
+    if all(type(item) is type(items[0]) and isinstance(item, Plain) for item in items):
+        return read(Table(index.xp, index.xp.asarray(items)), index)
+    result: Any = INVALID
+    for i, item in enumerate(items):
+        result = select(index == i, item, result)
+    return result
+
+
+def exists(lo: Any, hi: Any, body: Callable[[int], Any]) -> Any:
+    """Whether the condition holds for any lo <= i < hi; raises ValueError for more than 4096 of them."""
+    result: Any = constant(False)
+    for i in quantified_range(lo, hi):
+        result = result | body(i)
+    return result
+
+
+def forall(lo: Any, hi: Any, body: Callable[[int], Any]) -> Any:
+    """Whether the condition holds for every lo <= i < hi; raises ValueError for more than 4096 of them."""
+    result: Any = constant(True)
+    for i in quantified_range(lo, hi):
+        result = result & body(i)
+    return result
+
+
+def quantified_range(lo: Any, hi: Any) -> range:
+    items = range(as_int(lo), as_int(hi))
+    if len(items) > MOST_ITEMS:
+        raise ValueError(f"a range has at most {MOST_ITEMS} items, found {len(items)}")
+    return items
+
+
+# ------------------------------------------------------------------ cells
+
+
+class Cells(Number):
+    """The values of an expression in some cells: an array of any shape that broadcasts against the others', for example
+    (rows, 1) for q and (1, columns) for k, with a mask `ok` of the cells in which it is valid.
+
+    `value` may also be one Python number or truth value, `ok` may be True or False; with both plain it is a constant.
+    """
+
+    __slots__ = ("ok", "value", "xp")
+
+    def __init__(self, value: Any, ok: Any = True, xp: Any = None) -> None:
+        self.value, self.ok, self.xp = value, ok, xp
+
+    @classmethod
+    def compute(cls, op: str, *args: Any) -> Cells:
+        cells = [Cells(a) if isinstance(a, Plain) else a for a in args]
+        xp = next((c.xp for c in cells if c.xp is not None), None)
+        return _CELL_OPERATIONS[op](xp, *cells)
+
+
+def constant(value: float | bool, ok: bool = True) -> Cells:
+    """A number or truth value that is the same everywhere; fits cells and boxes."""
+    return Cells(value, ok)
+
+
+def as_int(number: Any) -> int:
+    """The value of a valid integer constant."""
+    value = number.value if isinstance(number, Cells) and number.ok is True else number
+    if not isinstance(value, int):
+        raise ValueError(f"expected an integer that is the same in every cell, found {value!r}")
+    return value
+
+
+INVALID = constant(False, False)
+"""A value of either type, number or condition, that is nowhere valid."""
+
+
+def both(a: Any, b: Any) -> Any:
+    """`a and b` of truth values, plain or arrays."""
+    if isinstance(a, bool):
+        return b if a else False
+    if isinstance(b, bool):
+        return a if b else False
+    return a & b
+
+
+def either(a: Any, b: Any) -> Any:
+    """`a or b` of truth values, plain or arrays."""
+    if isinstance(a, bool):
+        return True if a else b
+    if isinstance(b, bool):
+        return True if b else a
+    return a | b
+
+
+def opposite(a: Any) -> Any:
+    """`not a` of a truth value, plain or an array."""
+    return (not a) if isinstance(a, bool) else ~a
+
+
+def choose(xp: Any, c: Any, a: Any, b: Any) -> Any:
+    """`a if c else b` of values, plain or arrays; integers and reals meet as reals."""
+    if isinstance(c, bool):
+        return a if c else b
+    return xp.where(c, *alike(xp, a, b))
+
+
+def alike(xp: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    """The two values as reals if either is real: a plain real would make some libraries round integers to float32."""
+    if _is_real(xp, a) or _is_real(xp, b):
+        return _as_real(xp, a), _as_real(xp, b)
+    return a, b
+
+
+def _is_real(xp: Any, a: Any) -> bool:
+    return isinstance(a, float) if isinstance(a, Plain) else xp.is_real(a)
+
+
+def _as_real(xp: Any, a: Any) -> Any:
+    return float(a) if isinstance(a, Plain) else xp.real(a)
+
+
+def wrapped(a: Any) -> Any:
+    """A plain integer as 64 bits hold it; everything else as it is."""
+    if isinstance(a, int) and not -(1 << 63) <= a < 1 << 63:
+        return (a + (1 << 63)) % (1 << 64) - (1 << 63)
+    return a
+
+
+Operation = Callable[..., Cells]
+
+
+def _strict(function: Callable[[Any, Any], Any]) -> Operation:
+    """An operation that is valid where both operands are."""
+
+    def run(xp: Any, a: Cells, b: Cells) -> Cells:
+        return Cells(wrapped(function(*alike(xp, a.value, b.value))), both(a.ok, b.ok), xp)
+
+    return run
+
+
+def smaller(xp: Any, a: Any, b: Any) -> Any:
+    """The minimum of values, plain or arrays of one type."""
+    if isinstance(a, Plain):
+        return min(a, b) if isinstance(b, Plain) else xp.minimum(b, a)
+    return xp.minimum(a, b)
+
+
+def larger(xp: Any, a: Any, b: Any) -> Any:
+    """The maximum of values, plain or arrays of one type."""
+    if isinstance(a, Plain):
+        return max(a, b) if isinstance(b, Plain) else xp.maximum(b, a)
+    return xp.maximum(a, b)
+
+
+def clip(xp: Any, a: Any, lo: Any, hi: Any) -> Any:
+    """`a` pushed into lo .. hi."""
+    return smaller(xp, larger(xp, a, lo), hi)
+
+
+def _extreme(function: Callable[[Any, Any, Any], Any]) -> Operation:
+    return lambda xp, a, b: Cells(function(xp, *alike(xp, a.value, b.value)), both(a.ok, b.ok), xp)
+
+
+def _divide(function: Callable[[Any, Any, Any], Any]) -> Operation:
+    """Floor division or remainder; invalid where the divisor is zero."""
+
+    def run(xp: Any, a: Cells, b: Cells) -> Cells:
+        x, y = alike(xp, a.value, b.value)
+        ok, zero = both(a.ok, b.ok), y == 0
+        if isinstance(zero, bool):
+            return INVALID if zero else Cells(wrapped(function(xp, x, y)), ok, xp)
+        return Cells(function(xp, x, xp.where(zero, *alike(xp, 1, y))), both(ok, ~zero), xp)
+
+    return run
+
+
+def floor_divide(xp: Any, x: Any, y: Any) -> Any:
+    """x // y; by a shift where y is a plain power of two, which is several times faster."""
+    return x >> (y.bit_length() - 1) if _is_power_of_two(y) and not _is_real(xp, x) else x // y
+
+
+def remainder(xp: Any, x: Any, y: Any) -> Any:
+    """x % y, with the sign of y; by a mask where y is a plain power of two, which is several times faster."""
+    return x & (y - 1) if _is_power_of_two(y) and not _is_real(xp, x) else x % y
+
+
+def _is_power_of_two(y: Any) -> bool:
+    return isinstance(y, int) and y > 0 and y & (y - 1) == 0
+
+
+def _power(xp: Any, a: Cells, b: Cells) -> Cells:
+    """a ** b; of integers invalid where b < 0."""
+    x, y = alike(xp, a.value, b.value)
+    ok = both(a.ok, b.ok)
+    if _is_real(xp, x) or _is_real(xp, y):
+        return _real_power(xp, x, y, ok)
+    negative = y < 0
+    if isinstance(x, int) and isinstance(y, int):
+        return INVALID if negative else Cells(wrapped(pow(x, y, 1 << 64)), ok, xp)
+    if isinstance(y, int):
+        return INVALID if negative else Cells(x**y, ok, xp)
+    return Cells(x ** xp.maximum(y, 0), both(ok, ~negative), xp)
+
+
+def _real_power(xp: Any, x: Any, y: Any, ok: Any) -> Cells:
+    if not (isinstance(x, Plain) and isinstance(y, Plain)):
+        return Cells(x**y, ok, xp)
+    try:
+        value = x**y
+    except (OverflowError, ZeroDivisionError):
+        return INVALID
+    return Cells(value, ok, xp) if isinstance(value, float) else INVALID
+
+
+def _log2(xp: Any, a: Cells) -> Cells:
+    return Cells(ceil_log2(xp, a.value), both(a.ok, a.value > 0), xp)
+
+
+def ceil_log2(xp: Any, a: Any) -> Any:
+    """The ceiling of log2 of integers, plain or an array; 0 where they are below 1."""
+    if isinstance(a, Plain):
+        return (int(a) - 1).bit_length() if a > 0 else 0
+    return xp.searchsorted(1 << xp.arange(0, 63), a)
+
+
+def _and(xp: Any, a: Cells, b: Cells) -> Cells:
+    return Cells(both(a.value, b.value), both(a.ok, either(b.ok, opposite(a.value))), xp)
+
+
+def _or(xp: Any, a: Cells, b: Cells) -> Cells:
+    return Cells(either(a.value, b.value), both(a.ok, either(b.ok, a.value)), xp)
+
+
+def _if(xp: Any, c: Cells, a: Cells, b: Cells) -> Cells:
+    if a.ok is False and b.ok is False:
+        return INVALID
+    if a.ok is True and b.ok is True:
+        ok: Any = True
+    else:
+        ok = either(both(c.value, a.ok), both(opposite(c.value), b.ok))
+    return Cells(choose(xp, c.value, a.value, b.value), both(c.ok, ok), xp)
+
+
+def _indicator(xp: Any, c: Cells) -> Cells:
+    holds = both(c.value, c.ok)
+    return Cells(int(holds) if isinstance(holds, bool) else xp.integer(holds), True, xp)
+
+
+def _read(xp: Any, table: Table, *indices: Cells) -> Cells:
+    where: list[Any] = []
+    ok: Any = True
+    for index, extent in zip(indices, table.array.shape, strict=True):
+        if extent == 0:
+            return INVALID
+        ok = both(ok, both(index.ok, both(index.value >= 0, index.value < extent)))
+        at = clip(xp, index.value, 0, extent - 1)
+        where.append(int(at) if isinstance(at, Plain) else at)  # True would be taken for a mask
+    return Cells(table.at(table.array, tuple(where)), ok, xp)
+
+
+_CELL_OPERATIONS: dict[str, Operation] = {
+    "+": _strict(operator.add),
+    "-": _strict(operator.sub),
+    "*": _strict(operator.mul),
+    "//": _divide(floor_divide),
+    "%": _divide(remainder),
+    "**": _power,
+    "^": _strict(operator.xor),
+    "min": _extreme(smaller),
+    "max": _extreme(larger),
+    "<": _strict(operator.lt),
+    "<=": _strict(operator.le),
+    ">": _strict(operator.gt),
+    ">=": _strict(operator.ge),
+    "==": _strict(operator.eq),
+    "!=": _strict(operator.ne),
+    "neg": lambda xp, a: Cells(wrapped(-a.value), a.ok, xp),
+    "abs": lambda xp, a: Cells(wrapped(abs(a.value)), a.ok, xp),
+    "log2": _log2,
+    "not": lambda xp, a: Cells(opposite(a.value), a.ok, xp),
+    "and": _and,
+    "or": _or,
+    "if": _if,
+    "indicator": _indicator,
+    "read": _read,
+    "member": lambda xp, r, q, k: Cells(r.contains(q.value, k.value), both(q.ok, k.ok), xp),
+}
+
+
+# ------------------------------------------------------------------ run-time tensors
+
+
+class Table:
+    """A run-time tensor of one batch row, ready for `read`: an array of shape `dims` of any integer, bool or real type.
+
+    For boxes it holds, for each power of two, the least and greatest element of aligned groups of so many elements
+    along one or two axes (built when first asked for, 2 (or 4/3) times the tensor's size).
+    """
+
+    def __init__(self, xp: Any, array: Array) -> None:
+        self.xp, self.array = xp, array
+        self._parts: dict[tuple[Any, ...], Table] = {}
+        self._levels: list[tuple[Array, Array]] = []
+
+    def at(self, array: Array, indices: tuple[Any, ...]) -> Any:
+        """Elements of an array of the table's type as bool, int64 or float64; one element as a plain value."""
+        values = array[indices]
+        if values.shape == ():
+            return values.item()
+        if self.xp.is_truth(values):
+            return values
+        return self.xp.real(values) if self.xp.is_real(values) else self.xp.integer(values)
+
+    def part(self, fixed: tuple[int | None, ...]) -> Table:
+        """The table with some axes fixed at an index (None: the axis stays)."""
+        if fixed not in self._parts:
+            where = tuple(slice(None) if index is None else index for index in fixed)
+            self._parts[fixed] = Table(self.xp, self.array[where])
+        return self._parts[fixed]
+
+    def level(self, number: int) -> tuple[Array, Array]:
+        """Least and greatest elements of the aligned groups of 2^number elements along every axis."""
+        if not self._levels:
+            self._levels.append((self.array, self.array))
+        while len(self._levels) <= number:
+            low, high = self._levels[-1]
+            for axis in range(len(low.shape)):
+                low = self.xp.minimum(*self._pairs(low, axis))
+                high = self.xp.maximum(*self._pairs(high, axis))
+            self._levels.append((low, high))
+        return self._levels[number]
+
+    def extent(self) -> tuple[Any, Any]:
+        """The least and the greatest element, as plain numbers."""
+        low, high = self.level(ceil_log2(None, max(self.array.shape, default=1)))
+        return low.reshape(-1)[0].item(), high.reshape(-1)[0].item()
+
+    def _pairs(self, a: Array, axis: int) -> tuple[Array, Array]:
+        """The even and the odd elements along an axis; an even one without a neighbour is its own."""
+        before = (slice(None),) * axis
+        even, odd = a[(*before, slice(0, None, 2))], a[(*before, slice(1, None, 2))]
+        if even.shape[axis] == odd.shape[axis]:
+            return even, odd
+        return even, self.xp.concatenate([odd, even[(*before, slice(-1, None))]], axis)

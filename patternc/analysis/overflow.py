@@ -1,0 +1,120 @@
+"""Whether the integers of a program stay within 64 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from patternc import ir
+from patternc.analysis.arrays import NUMPY
+from patternc.analysis.boxes import Boxes, Reals, Truths, interval
+from patternc.analysis.evaluate import Evaluation, Meaning, shared
+from patternc.analysis.numbers import select
+from patternc.errors import Code, Diagnostic, SpatError
+
+TENSOR_VALUES = (-(1 << 31), (1 << 31) - 1)
+"""What elements of integer tensors are taken to be; their values are not known yet."""
+MOST_BOXES = 256
+"""Boxes that are looked at before the program is believed; a quarter of a second at most on usual programs."""
+
+
+def check_overflow(pattern: ir.Pattern, tensors: Sequence[ir.Tensor], n: int) -> None:
+    """Raises SpatError for an operation whose result leaves 64 bits in some cell in which it counts (no guard hides
+    it). The pattern is bound to a length and a head. Only what was found in a cell is an error."""
+    found = overflowing(shared(pattern), {t.name: t.element for t in tensors}, n)
+    if found is not None:
+        node, q, k = found
+        note = f"at n = {n}, query {q} and key {k}"
+        message = "the result of this operation does not fit into 64 bits"
+        raise SpatError(Diagnostic(Code.INTEGER_OVERFLOW, message, node.span, "too large here", notes=(note,)))
+
+
+def overflowing(pattern: ir.Pattern, elements: dict[str, str], n: int) -> tuple[ir.Scalar, int, int] | None:
+    """An operation that overflows, with the token positions of the query and the key."""
+    meaning = Bare(elements)
+    stack = [(0, n - 1, 0, n - 1)]
+    for _ in range(MOST_BOXES):
+        if not stack:
+            return None
+        q0, q1, k0, k1 = stack.pop()
+        found = meaning.first(pattern, q0, q1, k0, k1)
+        if found is not None and (q0, k0) == (q1, k1):
+            return found, q0, k0
+        if found is not None:
+            q, k = (q0 + q1) // 2, (k0 + k1) // 2
+            rows = [(q0, q), (q + 1, q1)] if q0 < q1 else [(q0, q1)]
+            stack += [(*row, *column) for row in rows for column in ([(k0, k), (k + 1, k1)] if k0 < k1 else [(k0, k1)])]
+    return None
+
+
+class Bare(Meaning):
+    """A pattern's scalars without tensors: their elements are anything that their type allows."""
+
+    def __init__(self, elements: dict[str, str]) -> None:
+        self.elements, self.xp = elements, NUMPY
+
+    def first(self, pattern: ir.Pattern, q0: int, q1: int, k0: int, k1: int) -> ir.Scalar | None:
+        """The first operation that may overflow in a box of cells."""
+        q, k = (interval(NUMPY, NUMPY.full((1,), a), NUMPY.full((1,), b), a, b) for a, b in ((q0, q1), (k0, k1)))
+        watch = Watch(self, (), q, k)
+        watch.visit(pattern)
+        return watch.overflow
+
+
+class Watch(Evaluation):
+    """Evaluates the scalars of a pattern over one box, skips what is guarded in all of it, and notes an overflow."""
+
+    overflow: ir.Scalar | None = None
+
+    def visit(self, node: ir.Pattern) -> None:
+        match node:
+            case ir.Where(condition):
+                self.scalar(condition)
+            case ir.Blocks(ir.Const(size), body):
+                deeper = Watch(self.meaning, (*self.space, size), self.q // size, self.k // size)
+                deeper.visit(body)
+                self.overflow = self.overflow or deeper.overflow
+            case ir.Union(args) | ir.Sum(args) | ir.Product(args):
+                for arg in args:
+                    self.visit(arg)
+            case ir.Complement(a) | ir.Support(a) | ir.Cover(_, a) | ir.Sample(_, a, _):
+                self.visit(a)
+            case ir.Top(_, by, of):
+                self.visit(of)
+                self.scalar(by)
+
+    def _scalar(self, node: ir.Scalar) -> Any:
+        match node:
+            case ir.Read(tensor, indices):
+                for index in indices:
+                    self.scalar(index)
+                return self._element(self.meaning.elements[tensor])  # type: ignore[attr-defined]
+            case ir.If(condition, then, orelse):
+                return self._branch(self.scalar(condition), then, orelse)
+        value = super()._scalar(node)
+        if isinstance(node, ir.Binary | ir.Unary) and isinstance(value, Boxes) and value.unbounded:
+            self.overflow = self.overflow or node
+        return value
+
+    def _element(self, element: str) -> Any:
+        if element == "bool":
+            return Truths(NUMPY, True, True, True)
+        nan = float("nan")
+        return Reals(NUMPY, nan, nan, True) if element == "float" else interval(NUMPY, *TENSOR_VALUES * 2, True)
+
+    def _branch(self, condition: Any, then: ir.Scalar, orelse: ir.Scalar) -> Any:
+        if settled(condition, True):
+            return self.scalar(then)
+        if settled(condition, False):
+            return self.scalar(orelse)
+        return select(condition, self.scalar(then), self.scalar(orelse))
+
+    def _settled(self, result: Any, value: bool) -> bool:
+        return settled(result, value)
+
+
+def settled(condition: Any, value: bool) -> bool:
+    """Whether a condition has the value in all of the box, wherever it is valid."""
+    if isinstance(condition, Truths):
+        return not bool(condition.false if value else condition.true)
+    return (condition if isinstance(condition, bool) else condition.value) is value

@@ -1,0 +1,243 @@
+"""Relations: sets of cells that no formula describes, because they were selected or rounded.
+
+A relation is computed once, before the pattern around it is asked for cells or boxes, and then answers both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from patternc.analysis.numbers import Array, Cells, Plain, both, ceil_log2
+from patternc.analysis.tiles import (
+    Area,
+    Counter,
+    Multiplicity,
+    Strips,
+    merged,
+    spread_out,
+    strips_of,
+    tile_cells,
+    tile_positions,
+)
+from patternc.plan import PARTIAL
+
+DENSE_CELLS = 1 << 22
+"""Relations of up to this many cells answer for cells from a bitmap."""
+SELECTED_AT_ONCE = 1 << 20
+"""Cells from whose scores is chosen at once: a bound on memory, as long as one row has no more."""
+MASK32 = 0xFFFFFFFF
+
+
+class Relation:
+    """Cells of an index space: in each row, disjoint runs of columns. A row stands for `size` queries and a column for
+    `size` keys of the space. Rows below `first` are not known, and must not be asked for.
+
+    Runs lie on one line: column c of row r at (r - first) · stride + c, with stride above every run's end. Level l holds
+    the union and the intersection of the runs in every aligned group of 2^l rows, so that two groups hold any box.
+    """
+
+    def __init__(self, xp: Any, strips: Strips, first: int, rows: int, columns: int, size: int = 1) -> None:
+        self.xp, self.first, self.rows, self.stride, self.size = xp, first, rows, columns + 1, size
+        starts = strips.row * self.stride + strips.first
+        runs = (starts, starts + strips.count)
+        self._levels = [(runs, runs)]
+        self._bitmap: Array | None = None
+
+    # -------------------------------------------------------------- cells
+
+    def contains(self, q: Array, k: Array) -> Array:
+        """Whether it holds the cells, given as arrays that broadcast."""
+        if self.size > 1:
+            q, k = q // self.size, k // self.size
+        at = (q - self.first) * self.stride + k
+        return self._dense()[at] if self.rows * self.stride <= DENSE_CELLS else self._reaches(self._levels[0][0], at, at)
+
+    def _dense(self) -> Array:
+        if self._bitmap is None:
+            starts, ends = self._levels[0][0]
+            steps = self.xp.full((self.rows * self.stride,), 0)
+            steps[starts], steps[ends] = 1, -1
+            self._bitmap = self.xp.cumsum(steps) > 0
+        return self._bitmap
+
+    def _reaches(self, runs: tuple[Array, Array], left: Array, right: Array) -> Array:
+        """Whether the last run that starts at or before `left` ends after `right`."""
+        starts, ends = runs
+        if not starts.shape[0]:
+            return (left < 0) & (right < 0)
+        run = self.xp.searchsorted(starts, left, right=True)
+        return (run > 0) & (ends[self.xp.maximum(run - 1, 0)] > right)
+
+    # -------------------------------------------------------------- boxes
+
+    def overlaps(self, q: tuple[Array, Array], k: tuple[Array, Array]) -> tuple[Array, Array]:
+        """For boxes q[0] .. q[1], k[0] .. k[1]: whether some cell may be in the relation, and whether one may not be."""
+        top, bottom = (end // self.size - self.first for end in q)
+        left, right = (end // self.size for end in k)
+        height = bottom - top
+        tallest = height if isinstance(height, int) else self.xp.max(height, (0,)).item()
+        number = ceil_log2(None, tallest + 1)
+        union, intersection = self._level(number)
+        some: Any = False
+        every: Any = True
+        for row in (top, bottom):
+            start = (row >> number) * self.stride
+            some = some | self._reaches(union, start + right, start + left)
+            every = every & self._reaches(intersection, start + left, start + right)
+        return some, ~every
+
+    def _level(self, number: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        while len(self._levels) <= number:
+            below = len(self._levels) - 1
+            groups = -(-self.rows >> below)
+            union, intersection = self._levels[below]
+            alone = (groups - 1) // 2 if groups % 2 else -1
+            self._levels.append((self._paired(union, alone, 1), self._paired(intersection, alone, 2)))
+        return self._levels[number]
+
+    def _paired(self, runs: tuple[Array, Array], alone: int, need: int) -> tuple[Array, Array]:
+        """The runs of pairs of rows: what at least `need` of the two hold. Pair `alone` has one row only."""
+        xp, stride = self.xp, self.stride
+        starts, ends = (a // stride // 2 * stride + a % stride for a in runs)
+        at = xp.concatenate([starts, ends])
+        step = xp.concatenate([xp.full(starts.shape, 1), xp.full(ends.shape, -1)])
+        order = xp.argsort(at)
+        at, depth = at[order], xp.cumsum(step[order])
+        last = xp.flatnonzero(xp.concatenate([at[1:] != at[:-1], xp.full((min(at.shape[0], 1),), True)]))
+        at, depth = at[last], depth[last]
+        inside = depth >= xp.where(at // stride == alone, 1, need)
+        before = xp.concatenate([xp.full((min(at.shape[0], 1),), False), inside[:-1]])
+        return at[xp.flatnonzero(inside & ~before)], at[xp.flatnonzero(~inside & before)]
+
+
+# ------------------------------------------------------------------ rounding
+
+
+def cover_relation(body: Multiplicity, *, size: int, first: int, n: int, xp: Any, counter: Counter | None = None) -> Relation:
+    """The cells of a space of n positions whose size×size block holds a cell of `body`, for queries from `first` on.
+
+    `body` is asked for all queries of the blocks that hold queries from `first` on."""
+    row = first // size
+    blocks = -(-n // size)
+    area = Area(row * size, n - row * size, n, size, size)
+    strips, _ = strips_of(body, area, xp, counter or Counter(), any_cell=True)
+    return Relation(xp, strips, row, blocks - row, blocks, size)
+
+
+# ------------------------------------------------------------------ selection
+
+
+def top_relation(
+    of: Multiplicity, by: Multiplicity, *, count: float, first: int, n: int, xp: Any, counter: Counter | None = None
+) -> Relation:
+    """Of each row of `of` from `first` on, the keys with the largest `by`: so many, if `count` is an int, else the
+    shortest prefix with that share of the row's softmax mass. Keys whose score is NaN or invalid are never chosen."""
+    chosen = [
+        _points(row, key, xp)
+        for row, key, score in _candidates(of, by, first, n, xp, counter or Counter())
+        for row, key in [_best(row, key, score, count, xp)]
+    ]
+    return Relation(xp, merged(chosen, xp), first, n - first, n)
+
+
+def sample_relation(
+    of: Multiplicity, *, count: int, seed: int, h: int, first: int, n: int, xp: Any, counter: Counter | None = None
+) -> Relation:
+    """Of each row of `of` from `first` on, the `count` keys with the largest hash of (seed, h, query, key)."""
+
+    def by(q: Cells, k: Cells) -> Cells:
+        return Cells(xp.real(draw(seed, h, q.value, k.value)), True, xp)
+
+    return top_relation(of, by, count=count, first=first, n=n, xp=xp, counter=counter)
+
+
+def draw(seed: int, h: int, q: Any, k: Any) -> Any:
+    """The 32-bit hash of language.md, of non-negative 64-bit integers, plain or arrays that broadcast."""
+    x = _mix((seed + 0x9E3779B9) & MASK32)
+    for c in (h, q, k):
+        x = _mix(x ^ c)
+    return x
+
+
+def _mix(x: Any) -> Any:
+    """A bijection of 32-bit integers; only the low 32 bits of products count, so 64 bits may overflow."""
+    x = x ^ (x >> 16)
+    x = (x * 0x7FEB352D) & MASK32
+    x = x ^ (x >> 15)
+    x = (x * 0x846CA68B) & MASK32
+    return x ^ (x >> 16)
+
+
+def _candidates(
+    of: Multiplicity, by: Multiplicity, first: int, n: int, xp: Any, counter: Counter
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Row (counted from `first`), key and score of the cells of `of`, some rows at a time; a row's keys ascend."""
+    area = Area(first, n - first, n, max(1, min(64, SELECTED_AT_ONCE // n)), 64)
+    strips, _ = strips_of(of, area, xp, counter)
+    strip, offset = spread_out(strips.count, xp)
+    row, column, partial = strips.row[strip], strips.first[strip] + offset, strips.kind[strip] == PARTIAL
+    ends = xp.searchsorted(row, xp.arange(0, area.rows), right=True).tolist()
+    most = max(1, SELECTED_AT_ONCE // (area.tile_q * area.tile_k))
+    start = 0
+    for this, following in zip(ends, [*ends[1:], None], strict=True):
+        if this > start and (following is None or following - start > most):
+            at = slice(start, this)
+            yield _scored(of, by, area, row[at], column[at], partial[at], xp, counter)
+            start = this
+
+
+def _scored(
+    of: Multiplicity, by: Multiplicity, area: Area, row: Array, column: Array, partial: Array, xp: Any, counter: Counter
+) -> tuple[Array, Array, Array]:
+    q, k = tile_positions(area, row, column, xp)
+    shape = (row.shape[0], area.tile_q, area.tile_k)
+    kept = (row[:, None, None] * area.tile_q + xp.arange(0, area.tile_q)[:, None] < area.n_q) & (
+        column[:, None, None] * area.tile_k + xp.arange(0, area.tile_k) < area.n
+    )
+    some = xp.flatnonzero(partial)
+    if some.shape[0]:
+        kept[some] &= tile_cells(of, q[some], k[some], xp, counter) > 0
+    with xp.quiet():
+        score = by(Cells(q, True, xp), Cells(k, True, xp))
+    counter.cells += shape[0] * shape[1] * shape[2]
+    score = Cells(score) if isinstance(score, Plain) else score
+    value = xp.full(shape, float(score.value)) if isinstance(score.value, Plain) else xp.real(score.value)
+    known = both(value == value, score.ok)
+    at = xp.flatnonzero(kept & xp.broadcast_to(known, shape))
+    q, k, value = (xp.broadcast_to(a, shape).reshape(-1)[at] for a in (q, k, value))
+    return q - area.q_start, k, value
+
+
+def _best(row: Array, key: Array, score: Array, count: float, xp: Any) -> tuple[Array, Array]:
+    """The chosen rows and keys of candidates whose keys ascend within each row."""
+    order = xp.argsort(-score)
+    order = order[xp.argsort(row[order])]
+    row, key, score = row[order], key[order], score[order]
+    start = xp.searchsorted(row, row)
+    rank = xp.arange(0, row.shape[0]) - start
+    if isinstance(count, int):
+        at = xp.flatnonzero(rank < count)
+    else:
+        at = xp.flatnonzero(_within_share(rank, score, score[start], count, xp))
+    return row[at], key[at]
+
+
+def _within_share(rank: Array, score: Array, best: Array, share: float, xp: Any) -> Array:
+    """Whether the keys before this one, by descending score, have less than the share of their row's softmax mass."""
+    if not rank.shape[0]:
+        return rank < 0
+    # A best score of ±inf must not meet itself in a difference.
+    weight = xp.exp(xp.where(score == best, 0.0, score) - xp.where(score == best, 0.0, best))
+    line = xp.cumsum(xp.integer(rank == 0)) - 1
+    length = xp.max(rank, (0,)).item() + 1
+    table = xp.full((line[-1].item() + 1, length), 0.0)
+    table[line, rank] = weight
+    mass = xp.cumsum(table)
+    before = mass[line, xp.maximum(rank - 1, 0)]
+    return (rank == 0) | (before < share * mass[line, length - 1])
+
+
+def _points(row: Array, key: Array, xp: Any) -> Strips:
+    one = xp.full(row.shape, 1)
+    return merged([Strips(row, key, one, one, one)], xp)
