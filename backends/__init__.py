@@ -1,0 +1,1 @@
+"""Backends: what turns a program into attention. Each is found by its entry point, see `base`."""

@@ -1,0 +1,139 @@
+"""The source of several files of this package as one text without imports between them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+
+_PACKAGE = "patternc"
+
+
+@dataclass
+class Embedded:
+    """Imports of what stands outside the package, and the text of the files, one after the other."""
+
+    imports: str
+    text: str
+
+
+def embed(modules: Sequence[ModuleType]) -> Embedded:
+    """The files of modules, each after those that it imports. Where two files give one name to different things, the
+    later one is renamed."""
+    joiner = _Joiner()
+    texts = [joiner.add(module) for module in modules]
+    return Embedded(joiner.imports(), "\n\n".join(texts))
+
+
+@dataclass
+class _Joiner:
+    taken: dict[str, str] = field(default_factory=dict)
+    """Every name at the top level of the result, with the text of its definition."""
+    names: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What a name of a module is called in the result."""
+    plain: set[str] = field(default_factory=set)
+    members: dict[str, set[str]] = field(default_factory=dict)
+
+    def add(self, module: ModuleType) -> str:
+        source = inspect.getsource(module)
+        tree = ast.parse(source)
+        renamed = dict(self._imported(tree))
+        for name, node in _definitions(tree):
+            renamed[name] = self._own(module, name, ast.get_source_segment(source, node) or "")
+        renamed = {old: new for old, new in renamed.items() if old != new}
+        _refuse_shadows(tree, renamed, module.__name__)
+        lines = _replaced(source, tree, renamed)
+        body = "".join(line for i, line in enumerate(lines) if i not in _dropped(tree)).strip("\n")
+        return f"{_heading(module)}\n\n{body}\n"
+
+    def _imported(self, tree: ast.Module) -> Iterator[tuple[str, str]]:
+        """Names that a file imports from the package, and what they are called here; others are collected."""
+        for node in tree.body:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    assert alias.asname is None, "embedded files import without `as`"
+                    self.plain.add(alias.name)
+                    self.taken[alias.name] = ""
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == _PACKAGE:
+                for alias in node.names:
+                    key = (node.module or "", alias.name)
+                    assert alias.asname is None, "embedded files import without `as`"
+                    assert key in self.names, f"{alias.name} of {node.module} must be embedded before it is imported"
+                    yield alias.name, self.names[key]
+            elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+                for alias in node.names:
+                    self.members.setdefault(node.module or "", set()).add(alias.name)
+                    assert self.taken.setdefault(alias.name, "") == "", f"{alias.name} is defined and imported"
+
+    def _own(self, module: ModuleType, name: str, text: str) -> str:
+        new = name
+        while self.taken.get(new, text) != text:
+            new = f"{new}_of_{module.__name__.rsplit('.', 1)[1]}"
+        self.taken[new] = text
+        self.names[module.__name__, name] = new
+        return new
+
+    def imports(self) -> str:
+        lines = [f"import {name}" for name in sorted(self.plain)]
+        lines += [f"from {home} import {', '.join(sorted(names))}" for home, names in sorted(self.members.items())]
+        return "\n".join(lines)
+
+
+def _definitions(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, node
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                yield name, node
+            case ast.Assign(targets=[ast.Tuple(elts=elements)]):
+                yield from ((element.id, node) for element in elements if isinstance(element, ast.Name))
+
+
+def _dropped(tree: ast.Module) -> set[int]:
+    """The lines (from 0) of the docstring, of imports and of `__all__`."""
+    first = tree.body[0]
+    gone = [first] if isinstance(first, ast.Expr) else []
+    gone += [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    gone += [node for name, node in _definitions(tree) if name == "__all__"]
+    return {line - 1 for node in gone for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+
+
+def _heading(module: ModuleType) -> str:
+    """The module's docstring as a comment, under a rule with its name."""
+    title = module.__name__.split(".", 1)[1].replace(".", "/")
+    rule = f"# {'=' * 66} {title}"
+    return "\n".join(
+        [rule, "#", *(f"# {line}".rstrip() for line in inspect.cleandoc(module.__doc__ or "").split("\n"))]
+    )
+
+
+# ------------------------------------------------------------------ renaming
+
+
+def _refuse_shadows(tree: ast.Module, renamed: dict[str, str], module: str) -> None:
+    for node in ast.walk(tree):
+        argument = isinstance(node, ast.arg) and node.arg in renamed
+        assert not argument, f"an argument in {module} has a name that must be changed"
+
+
+def _replaced(source: str, tree: ast.Module, renamed: dict[str, str]) -> list[str]:
+    """The lines of the source with names changed; attributes, keywords and texts stay."""
+    lines = [line.encode() for line in source.splitlines(keepends=True)]
+    for row, column, old in sorted(_places(tree, lines, set(renamed)), reverse=True):
+        line = lines[row]
+        assert line[column:].startswith(old.encode()), "a name inside an f-string cannot be changed"
+        lines[row] = line[:column] + renamed[old].encode() + line[column + len(old.encode()) :]
+    return [line.decode() for line in lines]
+
+
+def _places(tree: ast.Module, lines: list[bytes], names: set[str]) -> Iterator[tuple[int, int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in names:
+            yield node.lineno - 1, node.col_offset, node.id
+    for name, node in _definitions(tree):
+        if name in names and isinstance(node, ast.FunctionDef | ast.ClassDef):
+            keyword = b"def " if isinstance(node, ast.FunctionDef) else b"class "
+            yield node.lineno - 1, lines[node.lineno - 1].index(keyword) + len(keyword), name

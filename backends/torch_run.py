@@ -1,0 +1,156 @@
+"""From arguments to results: checks, the plan of the length (kept for the next call), and the passes.
+
+This is the same for a program in memory and for a saved module, which carries this file; they differ in the `Pattern`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from patternc.backends.inputs import Declared, check_heads, check_options, check_qkv, check_tensors, draw_seed
+from patternc.backends.torch_arrays import TorchArrays
+from patternc.backends.torch_function import attention, computed_in
+from patternc.backends.torch_masks import CellValues, Masks
+from patternc.backends.torch_passes import Call
+from patternc.backends.torch_schedule import Schedule, schedule
+
+from patternc.analysis.launches import grouped
+from patternc.analysis.numbers import Cells
+from patternc.analysis.tiles import Area, Tiling, classify
+from patternc.plan import Plan
+
+TILE_SIZES = {"cpu": 64}
+"""Tokens on each side of a tile, by device type: measured on a CPU of two cores with head dimension 64, window 1024,
+n = 8192, where 64 and 128 are equally fast and 64 computes fewer masked scores."""
+OTHER_TILE_SIZE = 128
+KEPT_PLANS = 8
+"""Lengths whose plans are kept; with their masks they hold some 64 MiB each, at most."""
+
+
+class Meanings(Protocol):
+    """The multiplicities of a program at one length."""
+
+    classes: Sequence[tuple[int, ...]]
+    """Heads that have the same multiplicities."""
+
+    def rows_of(self, h: int) -> int | None:
+        """The number of batch rows, if the head's multiplicities depend on them."""
+
+    def of(self, h: int, b: int | None = None) -> Any:
+        """M of a head and batch row: a function of numbers (analysis/numbers.py) for query and key."""
+
+
+class Pattern(Protocol):
+    """What a `Runner` runs."""
+
+    heads: int
+    bag: bool
+    """Whether M may exceed 1."""
+    reads_tensors: bool
+
+    def declared(self, n: int) -> list[Declared]:
+        """Its run-time tensors at a length; an error if there is no such length."""
+
+    def meanings(self, n: int, n_q: int, tensors: Mapping[str, torch.Tensor], xp: TorchArrays) -> Meanings:
+        """Its multiplicities at a length."""
+
+
+def plan_at(meanings: Meanings, *, heads: int, n: int, n_q: int, tile: int, xp: TorchArrays) -> Plan:
+    """The plan of all heads at one length, in tiles of consecutive tokens."""
+    area = Area(n - n_q, n_q, n, tile, tile)
+
+    def tiling(h: int, b: int | None) -> Tiling:
+        return classify(meanings.of(h, b), area, xp)
+
+    rows = [meanings.rows_of(members[0]) for members in meanings.classes]
+    return Plan(n, n_q, heads, tile, tile, grouped(meanings.classes, rows, tiling, xp))
+
+
+def cells_of(meanings: Meanings, xp: TorchArrays) -> CellValues:
+    """M of cells, as the masks ask for it."""
+
+    def multiplicity(q: torch.Tensor, k: torch.Tensor, head: int, row: int) -> torch.Tensor:
+        m = meanings.of(head, row)(Cells(q, True, xp), Cells(k, True, xp))
+        value = m.value if isinstance(m, Cells) else m
+        shape = torch.broadcast_shapes(q.shape, k.shape)
+        return torch.as_tensor(value, device=q.device).expand(shape)
+
+    return multiplicity
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """All that a call needs beside q, k and v."""
+
+    plan: Plan
+    schedule: Schedule
+    masks: Masks
+
+
+class Runner:
+    """One pattern on tensors."""
+
+    def __init__(self, pattern: Pattern, kv_heads: int) -> None:
+        check_heads(pattern.heads, kv_heads)
+        self.pattern, self.kv_heads = pattern, kv_heads
+        self._kept: OrderedDict[tuple[Any, ...], Ready] = OrderedDict()
+
+    def __call__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        *,
+        scale: float | None = None,
+        dropout_p: float = 0.0,
+        return_lse: bool = False,
+        seed: int | None = None,
+        tensors: Mapping[str, Any] | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Attention of q (B, H, N_q, D), k (B, H_kv, N, D), v (B, H_kv, N, D_v); see `base.Artifact`."""
+        sizes = check_qkv(q, k, v, self.pattern.heads, self.kv_heads)
+        scale = check_options(scale, dropout_p, sizes.dim)
+        ready = self.ready(sizes.n, sizes.n_q, sizes.batch, q.device, tensors or {})
+        seed = draw_seed(seed, dropout_p)
+        call = Call(ready.schedule, ready.masks, scale, dropout_p, seed, computed_in(q.dtype))
+        out, lse = attention(call, q, k, v)
+        return (out, lse) if return_lse else out
+
+    def ready(self, n: int, n_q: int, batch: int, device: torch.device, tensors: Mapping[str, Any]) -> Ready:
+        """The plan of a length with its schedule; kept unless run-time tensors have a say in it."""
+        key = (n, n_q, batch, device)
+        if key in self._kept and not tensors:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        given = check_tensors(self.pattern.declared(n), tensors, device, batch)
+        made = self._make(n, n_q, batch, device, given)
+        if not self.pattern.reads_tensors:
+            self._kept[key] = made
+            while len(self._kept) > KEPT_PLANS:
+                self._kept.popitem(last=False)
+        return made
+
+    def _make(self, n: int, n_q: int, batch: int, device: torch.device, tensors: Mapping[str, torch.Tensor]) -> Ready:
+        home = device if device.type in ("cpu", "cuda") else torch.device("cpu")  # elsewhere float64 may be missing
+        xp, heads = TorchArrays(home), self.pattern.heads
+        meanings = self.pattern.meanings(n, n_q, tensors, xp)
+        plan = plan_at(meanings, heads=heads, n=n, n_q=n_q, tile=TILE_SIZES.get(device.type, OTHER_TILE_SIZE), xp=xp)
+        by_row = any(meanings.rows_of(members[0]) is not None for members in meanings.classes)
+        masks = Masks(
+            cells_of(meanings, xp),
+            head_class=_class_of_head(meanings, heads),
+            batch_class=list(range(batch)) if by_row else [0] * batch,
+            bag=self.pattern.bag,
+            keep=not self.pattern.reads_tensors,
+            home=home,
+        )
+        return Ready(plan, schedule(plan, self.kv_heads, batch, device), masks)
+
+
+def _class_of_head(meanings: Meanings, heads: int) -> list[int]:
+    numbers = {h: i for i, members in enumerate(meanings.classes) for h in members}
+    return [numbers[h] for h in range(heads)]

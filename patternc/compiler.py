@@ -1,0 +1,219 @@
+"""The pipeline as one call: from a program to attention that can be run."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from patternc import ir
+from patternc.arguments import arguments
+from patternc.backends import base
+from patternc.elaborate import elaborate
+from patternc.library import Pattern, load
+from patternc.specialise import of_head, specialise
+
+if TYPE_CHECKING:
+    import torch
+
+    from patternc.nn import SelfAttention
+    from patternc.plan import Plan
+    from patternc.planning import Planned
+    from patternc.statistics import Statistics
+
+PREFERENCE = ("torch", "reference")
+"""The order in which `backend="auto"` tries; other installed backends come after these."""
+PLANS = 64
+"""Plans that a compiled object keeps."""
+
+
+def compile(
+    source: str | Path | Pattern,
+    pattern: str | None = None,
+    *,
+    heads: int,
+    kv_heads: int | None = None,
+    layer: int = 0,
+    backend: str = "auto",
+    **params: Any,
+) -> Compiled:
+    """Compiles one pattern for attention with `heads` query heads.
+
+    `source` is a path ending in `.spat`, `std/<name>`, program text, or a `Pattern`; `pattern` names one of a file
+    with several (the last unless given). `kv_heads` is the number of key heads, of which each serves heads / kv_heads
+    query heads. `params` are the pattern's parameters. Run-time tensors are passed when the result is called.
+
+    SpatError says what is wrong with the program, TypeError and ValueError what is wrong with the arguments.
+    """
+    heads, kv_heads, layer = _counts(heads, kv_heads, layer)
+    if backend != "auto" and backend not in base.names():
+        raise ValueError(base.unknown("backend", backend, ["auto", *base.names()]))
+    chosen = source if isinstance(source, Pattern) else load(source).choose(pattern)
+    values = arguments(chosen.definition, params)
+    program = specialise(elaborate(chosen.definition, values, heads=heads), {"layer": layer})
+    for h in range(heads):
+        of_head(program, h)  # whatever has no value for some head is found now
+    return Compiled(chosen, program, heads, kv_heads, layer, backend)
+
+
+def _counts(heads: int, kv_heads: int | None, layer: int) -> tuple[int, int, int]:
+    kv_heads = heads if kv_heads is None else kv_heads
+    for name, value, least in (("heads", heads, 1), ("kv_heads", kv_heads, 1), ("layer", layer, 0)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be an int; found {value!r}")
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}; found {value}")
+    if heads % kv_heads:
+        raise ValueError(f"heads must be a multiple of kv_heads; found heads = {heads}, kv_heads = {kv_heads}")
+    return heads, kv_heads, layer
+
+
+def _lengths(n: int, n_q: int | None) -> tuple[int, int]:
+    """n keys, and the number of queries, all unless given."""
+    n_q = n if n_q is None else n_q
+    for name, value in (("n", n), ("n_q", n_q)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be an int; found {value!r}")
+    if not 1 <= n_q <= n:
+        raise ValueError(f"the queries are the last n_q of n positions: 1 <= n_q <= n; found n = {n}, n_q = {n_q}")
+    return n, n_q
+
+
+class Compiled:
+    """A pattern ready for attention; made by `compile`."""
+
+    def __init__(
+        self, pattern: Pattern, program: ir.Program, heads: int, kv_heads: int, layer: int, backend: str
+    ) -> None:
+        self.pattern = pattern
+        self.program = program
+        """The typed IR, closed but for h and n."""
+        self.heads, self.kv_heads, self.layer = heads, kv_heads, layer
+        self.backend = backend
+        """The backend asked for; `report()` says which one ran."""
+        self._plans: OrderedDict[tuple[int, int, str], Planned] = OrderedDict()
+        self._artifacts: dict[str, base.Artifact] = {}
+        self._used: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        return self.pattern.name
+
+    def __repr__(self) -> str:
+        return f"<patternc.Compiled {self.pattern.signature}, {self.heads} heads, backend {self.backend}>"
+
+    # ------------------------------------------------------------------ running
+
+    def __call__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        *,
+        scale: float | None = None,
+        dropout_p: float = 0.0,
+        return_lse: bool = False,
+        **runtime_tensors: Any,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Attention under the pattern: softmax over the keys of each row, of scale · q·k + log M.
+
+        q is (B, H, N_q, D), k (B, H_kv, N, D), v (B, H_kv, N, D_v); the queries are the last N_q of the N positions.
+        Returns (B, H, N_q, D_v), and with `return_lse` also the rows' log-sum-exp (B, H, N_q). `scale` is 1/√D unless
+        given. A row without keys gives 0 and −inf. Wrong shapes, dtypes, devices or run-time tensors are TypeError or
+        ValueError; a length that the program does not admit is a SpatError.
+        """
+        options = {"scale": scale, "dropout_p": dropout_p, "return_lse": return_lse}
+        return self.run(self.backend_for(q), q, k, v, **options, **runtime_tensors)
+
+    def run(self, backend: str, q: Any, k: Any, v: Any, *, seed: int | None = None, **options: Any) -> Any:
+        """Like a call, on the backend named, with a seed for dropout."""
+        named = {key: options.pop(key) for key in ("scale", "dropout_p", "return_lse") if key in options}
+        return self._artifact(backend)(q, k, v, **named, seed=seed, tensors=options)
+
+    def backend_for(self, q: torch.Tensor) -> str:
+        """The backend that runs inputs like q. ValueError with the reasons if the one asked for cannot."""
+        device, dtype = getattr(q, "device", None), getattr(q, "dtype", None)
+        if not hasattr(dtype, "is_floating_point"):
+            raise TypeError(f"q must be a torch.Tensor; found {type(q).__name__}")
+        if not dtype.is_floating_point:
+            raise TypeError(f"q must be a tensor of floats; found {dtype}")
+        return self._choice(device.type, dtype)
+
+    def _choice(self, device: str, dtype: Any) -> str:
+        key = f"{device} {str(dtype).removeprefix('torch.')}"
+        if key not in self._used:
+            self._used[key] = self._choose(device, dtype)
+        return self._used[key]
+
+    def _choose(self, device: str, dtype: Any) -> str:
+        order = [*PREFERENCE, *(name for name in base.names() if name not in PREFERENCE)]
+        candidates = order if self.backend == "auto" else [self.backend]
+        against: list[str] = []
+        for name in candidates:
+            reasons = base.load(name).supports(self.program, device, dtype)
+            if not reasons:
+                return name
+            against += [f"{name}: {reason}" for reason in reasons]
+        raise ValueError(f"{self.name} cannot run on {device} in {dtype}: {'; '.join(against)}")
+
+    def _artifact(self, backend: str) -> base.Artifact:
+        if backend not in self._artifacts:
+            self._artifacts[backend] = base.load(backend).emit(self.program, self.heads, self.kv_heads)
+        return self._artifacts[backend]
+
+    def report(self) -> str:
+        """Which backend ran on which device and dtype, so far."""
+        if not self._used:
+            return f"{self.name}: not called yet; backend {self.backend} was asked for"
+        return "\n".join(f"{self.name} on {key}: backend {name}" for key, name in self._used.items())
+
+    # ------------------------------------------------------------------ looking inside
+
+    def mask(self, n: int, n_q: int | None = None, **runtime_tensors: Any) -> torch.Tensor:
+        """The multiplicities M, by the reference: int64 (heads, n_q, n), or (B, heads, n_q, n) when a run-time tensor
+        with a batch axis is read. Dense: for looking and testing."""
+        reference = base.load("reference")
+        return reference.mask(self.program, self.heads, *_lengths(n, n_q), runtime_tensors)
+
+    def plan(self, n: int, n_q: int | None = None, *, device: str = "cpu", **runtime_tensors: Any) -> Plan:
+        """The schedule for the last n_q (all, unless given) of n positions; its tables are on `device`."""
+        return self._planned(*_lengths(n, n_q), runtime_tensors, str(device)).plan
+
+    def _planned(self, n: int, n_q: int, tensors: Mapping[str, Any], device: str) -> Planned:
+        """Kept for the next time if it does not hang on run-time tensors."""
+        key = (n, n_q, device)
+        if key not in self._plans:
+            planning = import_module("patternc.planning")  # NumPy is loaded when something is planned
+            planned = planning.planned(self.program, self.heads, n, n_q, tensors, device)
+            if self.program.tensors:
+                return planned
+            self._plans[key] = planned
+        self._plans.move_to_end(key)
+        if len(self._plans) > PLANS:
+            self._plans.popitem(last=False)
+        return self._plans[key]
+
+    def stats(self, n: int, n_q: int | None = None, **runtime_tensors: Any) -> Statistics:
+        """Exact counts of the plan: density, padding, tiles, flops. It looks at every cell of the partial tiles."""
+        return self._planned(*_lengths(n, n_q), runtime_tensors, "cpu").statistics()
+
+    def explain(self, n: int, n_q: int | None = None, **runtime_tensors: Any) -> str:
+        """How the pattern is computed at the length n, in words and figures."""
+        planned = self._planned(*_lengths(n, n_q), runtime_tensors, "cpu")
+        return import_module("patternc.explanation").explain(self.pattern.signature, self.program, planned)
+
+    @property
+    def source(self) -> str | None:
+        """The generated source of the backend asked for (`auto`: the first of the preference); None for reference."""
+        return self._artifact(PREFERENCE[0] if self.backend == "auto" else self.backend).source
+
+    def save(self, path: str | Path) -> Path:
+        """Writes a self-contained module that needs only torch: its class `Attention` is an nn.Module that takes what a
+        call takes, with the same results. The file appears whole or not at all; OSError if it cannot be written."""
+        return import_module("patternc.backends.export").save(self, Path(path))
+
+    def module(self, embed_dim: int, *, bias: bool = True, dropout: float = 0.0) -> SelfAttention:
+        """An nn.Module of self-attention with projections; see `patternc.nn.SelfAttention`."""
+        return import_module("patternc.nn").SelfAttention(self, embed_dim, bias=bias, dropout=dropout)
