@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 
+from patternc.suggest import closest
+
 ITEM_WORDS = ("pattern", "fn", "check", "import")
-KEYWORDS = frozenset(
-    "pattern fn check import as over where at for in not and or if else match blocks cover int float bool tokens "
-    "True False inf with pool".split()
-)
+KEYWORDS = frozenset({
+    "pattern", "fn", "check", "import", "as", "over", "where", "at", "for", "in", "not", "and", "or", "if", "else",
+    "match", "blocks", "cover", "int", "float", "bool", "tokens", "True", "False", "inf", "with", "pool",
+})  # fmt: skip
 FOREIGN_ITEM_WORDS = {
     **dict.fromkeys(("def", "func", "fun", "function", "lambda", "mask"), "pattern"),
     **dict.fromkeys(("let", "var", "const"), "fn"),
@@ -37,7 +38,7 @@ _LEXEME = re.compile(
     | (?P<word>   [^\W\d]\w* )
     | (?P<number> (?: \d | \.\d ) (?: \w | \.(?=\d) )* )
     | (?P<sign>   <=> | === | !== | \.\.\. | \*\*= | //= | -> | => | <- | <= | >= | == | != | <> | =< | := | [-+*|&%/^]=
-                | && | \|\| | \*\* | // | \.\. | :: | \+\+ | . )
+                | && | \|\| | << | >> | \*\* | // | \.\. | :: | \+\+ | . )
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -73,18 +74,38 @@ def _first_on_line(text: str, lexeme: Lexeme) -> bool:
 
 def meant_item_word(word: str) -> str | None:
     """The item keyword that a misspelt or foreign word stands for."""
-    close = get_close_matches(word, ITEM_WORDS, 1, 0.7) if len(word) < 20 else []
-    return close[0] if close else FOREIGN_ITEM_WORDS.get(word)
+    return FOREIGN_ITEM_WORDS.get(word) or (closest(word, ITEM_WORDS) if len(word) < 20 else None)
 
 
-def _starts_item(text: str, found: Lexeme, after: Lexeme | None, depth: int) -> bool:
+def _starts_item(text: str, found: Lexemes, i: int, depth: int) -> bool:
     """Whether an item begins here; inside brackets only a keyword that begins a line can (a bracket was not closed)."""
-    if found.kind != "word" or (after and after.kind == "sign" and after.text not in OPENING and after.text != "~"):
+    word, after = found[i], found[i + 1] if i + 1 < len(found) else None
+    if word.kind != "word":
         return False
-    if found.text in ITEM_WORDS:
-        return depth == 0 or _first_on_line(text, found)
-    misspelt = depth == 0 and after is not None and after.kind in ("word", "string") and after.text not in KEYWORDS
-    return misspelt and _first_on_line(text, found) and meant_item_word(found.text) is not None
+    if word.text in ITEM_WORDS:
+        return not _names_something(after, depth) and (depth == 0 or _first_on_line(text, word))
+    if depth > 0 or after is None or word.text in KEYWORDS or not _first_on_line(text, word):
+        return False
+    misspelt = after.kind in ("word", "string") and after.text not in KEYWORDS
+    return (misspelt and meant_item_word(word.text) is not None) or _is_bare_definition(found, i)
+
+
+def _names_something(after: Lexeme | None, depth: int) -> bool:
+    """Whether what follows an item keyword shows that it was used as a name: `pattern: int`, `check = 3`."""
+    signs = "~-:" if depth == 0 else "~-"
+    return after is not None and after.kind == "sign" and after.text not in OPENING and after.text not in signs
+
+
+def _is_bare_definition(found: Lexemes, i: int) -> bool:
+    """`name(…) = …` without a keyword, which is never part of an item."""
+    if found[i + 1].text != "(" or (i > 0 and found[i - 1].text in ITEM_WORDS):
+        return False
+    depth = 0
+    for j in range(i + 1, len(found)):
+        depth += (found[j].text in OPENING) - (found[j].text in CLOSING)
+        if depth == 0:
+            return j + 1 < len(found) and found[j + 1].text == "="
+    return False
 
 
 def items(text: str, found: Lexemes) -> list[Lexemes]:
@@ -96,9 +117,15 @@ def items(text: str, found: Lexemes) -> list[Lexemes]:
             depth += 1
         elif lexeme.text in CLOSING:
             depth = max(0, depth - 1)
-        elif i == 0 or _starts_item(text, lexeme, found[i + 1] if i + 1 < len(found) else None, depth):
+        elif i == 0 or _starts_item(text, found, i, depth):
             starts.append(i)
             depth = 0
     if found and starts[:1] != [0]:
         starts.insert(0, 0)
     return [found[a:b] for a, b in pairwise([*starts, len(found)])]
+
+
+def comments(text: str) -> list[tuple[int, int]]:
+    """Where the comments of a text start and end."""
+    found = (m for m in _LEXEME.finditer(text) if m.lastgroup == "skip")
+    return [m.span() for m in found if text[m.start()] == "#"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from patternc.errors import Code, Diagnostic, SpatError
 from patternc.grammar.text import MAX_BYTES
 from patternc.parser import decode
 from patternc.source import Source, Span
+from patternc.suggest import did_you_mean
 
 LIBRARY = "std/"
 SUFFIX = ".spat"
@@ -58,7 +58,7 @@ def read_library(name: str, place: Span | None = None) -> Source:
         file = resources.files("patternc.std").joinpath(*f"{name}{SUFFIX}".split("/")[1:])
         if file.is_file():
             return decode(file.read_bytes(), name)
-    raise SpatError(_unreadable(name, "is not in the library", place, _suggestion(name, library_names())))
+    raise SpatError(_unreadable(name, "is not in the library", place, did_you_mean(name, library_names())))
 
 
 def library_names() -> list[str]:
@@ -88,9 +88,4 @@ def _not_found(path: Path, name: str, place: Span | None) -> Diagnostic:
         return _unreadable(name, "does not exist, nor does its folder", place)
     others = sorted(p.name for p in path.parent.glob(f"*{SUFFIX}"))
     folder = name[: len(name) - len(path.name)]
-    return _unreadable(name, "does not exist", place, _suggestion(name, [folder + other for other in others]))
-
-
-def _suggestion(name: str, known: list[str]) -> tuple[str, ...]:
-    close = get_close_matches(name, known, 1, 0.6)
-    return (f"did you mean `{close[0]}`?",) if close else ()
+    return _unreadable(name, "does not exist", place, did_you_mean(name, [folder + other for other in others]))

@@ -7,11 +7,12 @@ from pathlib import Path
 from lark import Tree
 from lark.exceptions import UnexpectedInput
 
-from patternc import ast, grammar
+from patternc import ast
 from patternc.errors import Code, Diagnostic, SpatError
 from patternc.grammar import hints, scan, text
+from patternc.grammar.automaton import parser
 from patternc.source import Source, Span
-from patternc.syntax import Builder, TooDeep
+from patternc.syntax import Builder, TooDeepError
 
 __all__ = ["decode", "parse"]
 
@@ -54,13 +55,13 @@ def _item(source: Source, lexemes: scan.Lexemes) -> tuple[ast.Item | None, Mista
         return None, [too_deep]
     start, end = lexemes[0].start, lexemes[-1].end
     try:
-        tree = grammar.parser().parse(source.text[start:end])
+        tree = parser().parse(source.text[start:end])
     except UnexpectedInput as e:
         return None, [hints.explain(source, lexemes, e)]
     assert isinstance(tree, Tree)
     builder = Builder(source, start)
     try:
         node = builder.build(tree)
-    except TooDeep as e:
+    except TooDeepError as e:
         return None, [hints.too_deep(e.span)]
     return node, builder.mistakes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lark import Token, Tree
@@ -16,23 +16,11 @@ MAX_DEPTH = 200
 MAX_DIGITS = 40
 """Longer integers are outside int64 anyway; `int` would be slow on them, and refuses more than 4,300 digits."""
 
-_VALUES = frozenset(
-    "NAME NUMBER STRING TRUE FALSE INF COMPARE NOT IN AND OR VBAR CARET AMPERSAND PLUS MINUS TILDE STAR FLOOR_DIVIDE "
-    "PERCENT POWER INT FLOAT BOOL TOKENS BLOCKS COVER".split()
-)
-"""Tokens that say something; the others are punctuation."""
-
-_HELPERS = frozenset(
-    "start pattern function check import_ parameters parameter over axis where binding at property_ bound property_of "
-    "relation arguments keyword names arm range_".split()
-)
-"""Rules that are not a level of nesting by themselves."""
-
 Part = Any
 """A child of a tree: a token, or what a subtree was built into (a node, or a tuple of nodes for a list)."""
 
 
-class TooDeep(Exception):
+class TooDeepError(Exception):
     """An expression nests deeper than MAX_DEPTH."""
 
     def __init__(self, span: Span) -> None:
@@ -47,36 +35,63 @@ def _parents_first(tree: Tree[Token]) -> Iterator[Tree[Token]]:
         stack.extend(child for child in tree.children if isinstance(child, Tree))
 
 
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """What a tree was built into."""
+
+    part: Part
+    span: Span
+    depth: int
+    """Levels of expressions in it."""
+    place: Span
+    """Its operator, or how it starts."""
+
+
+def _level(tree: Tree[Token], built: dict[int, _Built]) -> Span:
+    """The place of the first node that is deeper than allowed, counted from the root."""
+    deepest = built[id(tree)].depth - MAX_DEPTH
+    while built[id(tree)].depth > deepest:
+        tree = max((t for t in tree.children if isinstance(t, Tree)), key=lambda t: built[id(t)].depth)
+    return built[id(tree)].place
+
+
 class Builder:
-    """Builds one item. `base` is where the text that lark was given starts; `mistakes` are those the grammar permits."""
+    """Builds one item; `base` is where its text starts. `mistakes` are those that the grammar permits."""
 
     def __init__(self, source: Source, base: int) -> None:
         self.source, self.base = source, base
         self.mistakes: list[Diagnostic] = []
 
     def build(self, tree: Tree[Token]) -> ast.Item:
-        """The node of an item; raises TooDeep."""
-        built: dict[int, tuple[Part, Span, int]] = {}
+        """The node of an item; raises TooDeepError."""
+        built: dict[int, _Built] = {}
+        too_deep: Span | None = None
         for t in reversed(list(_parents_first(tree))):
-            parts: list[Part] = []
-            spans: list[Span] = []
-            depths = [0]
-            for child in t.children:
-                if isinstance(child, Token):
-                    spans.append(self._token_span(child))
-                    if child.type in _VALUES:
-                        parts.append(child)
-                else:
-                    part, span, depth = built[id(child)]
-                    parts.append(part)
-                    spans.append(span)
-                    depths.append(depth)
-            span = spans[0].to(spans[-1])
-            depth = max(depths) + (t.data not in _HELPERS)
-            if depth > MAX_DEPTH:
-                raise TooDeep(spans[0] if len(spans) == 1 else spans[1])
-            built[id(t)] = (getattr(self, t.data)(span, parts), span, depth)
-        return built[id(tree)][0]
+            built[id(t)] = self._built(t, built)
+            if built[id(t)].depth > MAX_DEPTH and too_deep is None:
+                too_deep = built[id(t)].place
+        if too_deep is not None:
+            raise TooDeepError(min(too_deep, _level(tree, built), key=lambda span: span.start))
+        return built[id(tree)].part
+
+    def _built(self, tree: Tree[Token], built: dict[int, _Built]) -> _Built:
+        parts: list[Part] = []
+        spans: list[Span] = []
+        depth = 0
+        for child in tree.children:
+            if isinstance(child, Tree):
+                of_child = built[id(child)]
+                parts.append(of_child.part)
+                spans.append(of_child.span)
+                depth = max(depth, of_child.depth)
+            else:
+                spans.append(self._token_span(child))
+                if not child.type.startswith("_"):  # these are punctuation
+                    parts.append(child)
+        span = spans[0].to(spans[-1])
+        part = getattr(self, tree.data)(span, parts)
+        place = spans[0] if isinstance(tree.children[0], Token) else spans[min(1, len(spans) - 1)]
+        return _Built(part, span, depth + isinstance(part, ast.Expr | ast.Type), place)
 
     def _token_span(self, token: Token) -> Span:
         assert token.start_pos is not None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,5 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if number is not None:
         os.environ["PATTERNC_EXAMPLES"] = str(number)  # read where test modules set up their properties
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    settings.register_profile("patternc", derandomize=number is None, deadline=None, suppress_health_check=checks)
+    phases = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]  # `explain` traces every line: minutes
+    options = {"deadline": None, "suppress_health_check": checks, "phases": phases}
+    settings.register_profile("patternc", derandomize=number is None, **options)
     settings.load_profile("patternc")

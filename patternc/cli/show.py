@@ -1,0 +1,104 @@
+"""`patternc show`: a pattern as a picture, in the terminal or in a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from patternc.cli.options import Choice, choice_options, file_argument, length_options, tensor_options
+from patternc.cli.programs import compile_choice, length_of
+from patternc.cli.progress import progress
+from patternc.cli.tensors import run_time_tensors
+from patternc.cli.terminal import colour
+from patternc.cli.values import write_value
+from patternc.compiler import Compiled
+from patternc.show import halfblocks
+from patternc.show.picture import Picture, size_text
+
+if TYPE_CHECKING:
+    from patternc.show.compute import Sight
+
+FIGURE_SIDE = 512
+"""Display cells along the side of a panel in a file, at most."""
+FORMATS = (".png", ".svg")
+
+
+@click.command("show")
+@file_argument
+@choice_options(heads=8)
+@length_options(length=None)
+@tensor_options
+@click.option(
+    "--head", "only", type=click.IntRange(min=0), metavar="H", multiple=True, help="A head to show; left out, all."
+)
+@click.option("--tile", type=click.IntRange(min=1), metavar="N", help="Side of a tile in tokens; left out, what fits.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A .png or .svg file to write.")
+def command(
+    file: str, choice: Choice, length: int | None, queries: int | None, tensors: str | None, seed: int,
+    only: tuple[int, ...], tile: int | None, output: Path | None,
+) -> None:  # fmt: skip
+    """Draw a pattern in the terminal or into a file.
+
+    Queries run down, keys to the right; there is one panel for each class of heads. Tiles are coloured by what they
+    cost: skipped, full (no mask is needed) or partial. Where there are more tokens than room, a display cell stands for
+    a square of cells and is shaded by the share that is kept.
+    """
+    if output is not None and output.suffix.lower() not in FORMATS:
+        raise click.UsageError(f"a picture ends in .png or .svg, not as {output.name!r}")
+    compiled = compile_choice(file, choice)
+    n = length_of(compiled.program, length)
+    arrays = run_time_tensors(compiled.program.tensors, tensors, n, heads=choice.heads, seed=seed)
+    width = shutil.get_terminal_size().columns
+    side = FIGURE_SIDE if output is not None else halfblocks.side_limit(width)
+    from patternc.show.compute import MOST_SELECTED, Sight  # NumPy, which a wrong call does not pay
+
+    sight = Sight(compiled.program, n, queries or n, choice.heads, arrays, side=side, tile=tile, only=only)
+    if sight.selected > MOST_SELECTED:
+        click.echo(f"choosing among {sight.selected:,} pairs of positions: this takes minutes", err=True)
+    with progress(f"{compiled.name} at n = {size_text(n)}", total=len(sight.classes)) as step:
+        panels = []
+        for heads in sight.classes:
+            panels.append(sight.panel(heads))
+            step()
+    picture = sight.picture(compiled.name, parameters_text(compiled, choice), _size(sight, choice), panels)
+    if output is None:
+        click.echo("\n".join(halfblocks.lines(picture, width, colour=_colours())), color=True)
+    else:
+        _write(picture, output)
+
+
+def _write(picture: Picture, output: Path) -> None:
+    from patternc.show import figure  # matplotlib, half a second that the terminal does not pay
+
+    figure.write(picture, output)
+    click.echo(f"{output} written", err=True)
+
+
+def _colours() -> int:
+    """How many colours standard output has."""
+    if not colour():
+        return 0
+    return 2**24 if os.environ.get("COLORTERM") in ("truecolor", "24bit") else 256
+
+
+def parameters_text(compiled: Compiled, choice: Choice) -> str:
+    """The values of the parameters, set or by default."""
+    words = []
+    for parameter in compiled.pattern.definition.node.parameters:
+        name = parameter.name.id
+        if name in choice.params:
+            words.append(f"{name} = {write_value(choice.params[name])}")
+        elif parameter.default is not None:
+            words.append(f"{name} = {' '.join(parameter.default.span.text.split())}")
+    return ", ".join(words)
+
+
+def _size(sight: Sight, choice: Choice) -> str:
+    words = [f"n = {size_text(sight.n)}", f"{choice.heads} head{'s' * (choice.heads > 1)}"]
+    words += [f"layer {choice.layer}"] if choice.layer else []
+    words += [f"tiles of {size_text(sight.tile)}"]
+    return " · ".join(words)

@@ -1,0 +1,61 @@
+"""The torch backend on a CUDA device: against the reference, and the same bits each time."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+if not torch.cuda.is_available():
+    pytest.skip("needs a CUDA device", allow_module_level=True)
+
+from fifteen import CASES, EXAMPLES  # noqa: E402
+
+import patternc  # noqa: E402
+from patternc.draws import draw  # noqa: E402
+
+LENGTHS = {"neighborhood": lambda p: p["H"] * p["W"], "block_diffusion": lambda p: 2 * p["m"]}
+
+
+def compiled_case(case):
+    return patternc.compile(str(EXAMPLES / f"{case.name}.spat"), heads=case.heads, layer=case.layer, **case.params)
+
+
+def length(case) -> int:
+    return LENGTHS[case.name](case.params) if case.name in LENGTHS else 187
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_every_program(case, dtype):
+    report = patternc.verify(compiled_case(case), n=length(case), dtype=dtype, device="cuda")
+    assert report.backend == "torch"
+    assert report, str(report)
+
+
+@pytest.mark.parametrize("name", ["local", "documents", "longnet", "bigbird"])
+def test_same_bits(name):
+    case = next(c for c in CASES if c.name == name)
+    attention = compiled_case(case)
+    tensors = {
+        k: torch.as_tensor(v, device="cuda")
+        for k, v in draw(attention.program.tensors, 700, heads=case.heads, batch=2).items()
+    }
+    q, k, v = (torch.randn(2, case.heads, 700, 64, device="cuda", requires_grad=True) for _ in range(3))
+    runs = []
+    for _ in range(3):
+        torch.manual_seed(1)
+        out = attention(q, k, v, dropout_p=0.1, **tensors)
+        runs.append((out, *torch.autograd.grad(out.square().sum(), (q, k, v))))
+    for again in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], again, strict=True))
+
+
+def test_peak_memory_of_a_long_window():
+    attention = patternc.compile("std/local", heads=1, window=1024)
+    q, k, v = (torch.randn(1, 1, 131072, 64, device="cuda", requires_grad=True) for _ in range(3))
+    base = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    attention(q, k, v).sum().backward()
+    gradients_and_output = 4 * q.numel() * 4
+    assert torch.cuda.max_memory_allocated() - base <= gradients_and_output + (512 << 20)

@@ -1,0 +1,166 @@
+"""The public contract: compile, the compiled object, and what wrong calls are told."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import patternc
+
+LOCAL = "pattern local(window: tokens = 4) = { q -> k : 0 <= q - k < window }"
+DOCUMENTS = "pattern documents(doc: int[batch, n]) = causal & { q -> k : doc[q] == doc[k] }"
+
+
+def inputs(b=2, h=4, h_kv=None, n_q=12, n=12, d=8, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    make = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+    return make(b, h, n_q, d), make(b, h_kv or h, n, d), make(b, h_kv or h, n, d)
+
+
+def test_attention_is_that_of_the_dense_mask():
+    attention = patternc.compile(LOCAL, heads=4, window=3)
+    q, k, v = inputs()
+    mask = attention.mask(12).bool()
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    torch.testing.assert_close(attention(q, k, v), expected)
+
+
+def test_grouped_heads_and_fewer_queries():
+    attention = patternc.compile(LOCAL, heads=4, kv_heads=2, window=3)
+    q, k, v = inputs(h_kv=2, n_q=5)
+    mask = attention.mask(12, 5).bool()
+    assert mask.shape == (4, 5, 12)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    torch.testing.assert_close(attention(q, k, v), expected)
+
+
+def test_lse_and_scale():
+    attention = patternc.compile(LOCAL, heads=4, window=3)
+    q, k, v = inputs()
+    _, lse = attention(q, k, v, scale=0.5, return_lse=True)
+    scores = (q @ k.mT * 0.5).masked_fill(~attention.mask(12).bool(), -math.inf)
+    torch.testing.assert_close(lse, scores.logsumexp(-1))
+
+
+def test_the_last_pattern_of_a_file_is_taken_unless_one_is_named():
+    source = LOCAL + "\npattern wide() = local(window = 9)"
+    assert patternc.compile(source, heads=1).name == "wide"
+    assert patternc.compile(source, "local", heads=1, window=2).mask(3).sum() == 5
+
+
+def test_a_pattern_object_is_a_source():
+    library = patternc.load(LOCAL)
+    assert list(library) == ["local"]
+    assert library["local"].signature == "local(window: tokens = 4)"
+    assert patternc.compile(library["local"], heads=1).mask(5).sum() == 14
+
+
+def test_layers_and_heads_choose():
+    source = "pattern p() = match h % 2 { 0 => diagonal, 1 => causal } if layer == 1 else full"
+    assert patternc.compile(source, heads=2, layer=0).mask(4).sum() == 32
+    assert patternc.compile(source, heads=2, layer=1).mask(4).sum(dim=(1, 2)).tolist() == [4, 10]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"heads": 0}, ValueError, "heads must be at least 1; found 0"),
+        ({"heads": 2.0}, TypeError, "heads must be an int; found 2.0"),
+        ({"heads": 4, "kv_heads": 3}, ValueError, "heads = 4, kv_heads = 3"),
+        ({"heads": 4, "layer": -1}, ValueError, "layer must be at least 0"),
+        ({"heads": 4, "windo": 3}, TypeError, "did you mean 'window'"),
+        ({"heads": 4, "window": -1}, ValueError, "not negative; found -1"),
+        ({"heads": 4, "window": 1.5}, TypeError, "window must be tokens, an integer; found 1.5"),
+        ({"heads": 4, "window": "3"}, TypeError, "window must be tokens; found '3'"),
+        ({"heads": 4, "window": True}, TypeError, "window must be tokens; found True"),
+        ({"heads": 4, "window": 2**70}, ValueError, "64 bits"),
+        ({"heads": 4, "backend": "torhc"}, ValueError, "did you mean 'torch'"),
+    ],
+)
+def test_wrong_arguments_of_compile(arguments, error, message):
+    with pytest.raises(error, match=message):
+        patternc.compile(LOCAL, **arguments)
+
+
+def test_missing_and_misplaced_parameters():
+    with pytest.raises(TypeError, match=r"needs a value for 'w' \(tokens\)"):
+        patternc.compile("pattern p(w: tokens) = { q -> k : q < w }", heads=1)
+    with pytest.raises(TypeError, match="'doc' of pattern 'documents' is a run-time tensor"):
+        patternc.compile(DOCUMENTS, heads=1, doc=torch.zeros(1, 4, dtype=torch.long))
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda q, k, v: (q[0], k, v), ValueError, "four axes"),
+        (lambda q, k, v: (q[:, :3], k, v), ValueError, "compiled for H = 4"),
+        (lambda q, k, v: (q, k.float(), v), TypeError, "one dtype"),
+        (lambda q, k, v: (q.long(), k.long(), v.long()), TypeError, "float"),
+        (lambda q, k, v: (q, k[:, :, :0], v[:, :, :0]), ValueError, "at least one"),
+        (lambda q, k, v: (q, k[:, :, :5], v[:, :, :5]), ValueError, "n_q"),
+        (lambda q, k, v: (q, k, v[:, :, :5]), ValueError, "same heads and length"),
+        (lambda q, k, v: (q.numpy(), k, v), TypeError, "Tensor"),
+    ],
+)
+def test_wrong_inputs(backend, change, error, message):
+    attention = patternc.compile(LOCAL, heads=4, backend=backend)
+    with pytest.raises(error, match=message):
+        attention(*change(*inputs()))
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+@pytest.mark.parametrize(
+    ("tensors", "error", "message"),
+    [
+        ({}, TypeError, "doc"),
+        ({"dog": torch.zeros(2, 12, dtype=torch.long)}, TypeError, "dog"),
+        ({"doc": torch.zeros(12, dtype=torch.long)}, ValueError, r"\(batch, 12\)"),
+        ({"doc": torch.zeros(2, 11, dtype=torch.long)}, ValueError, r"\(batch, 12\)"),
+        ({"doc": torch.zeros(3, 12, dtype=torch.long)}, ValueError, "batch"),
+        ({"doc": torch.zeros(2, 12)}, TypeError, "integers"),
+        ({"doc": "ids"}, TypeError, "str"),
+    ],
+)
+def test_wrong_run_time_tensors(backend, tensors, error, message):
+    attention = patternc.compile(DOCUMENTS, heads=4, backend=backend)
+    with pytest.raises(error, match=message):
+        attention(*inputs(), **tensors)
+
+
+def test_a_length_that_does_not_fill_the_grid():
+    attention = patternc.compile("pattern p(H: int) over (y: H, x: 3) = { q -> k : q.y == k.y }", heads=4, H=5)
+    with pytest.raises(patternc.SpatError, match="do not fill the grid of 5 \\* 3 = 15"):
+        attention(*inputs())
+    assert attention.mask(15).sum() == 4 * 15 * 3
+
+
+def test_the_choice_of_backend_is_reported():
+    attention = patternc.compile(LOCAL, heads=4)
+    assert "not called yet" in attention.report()
+    attention(*inputs())
+    assert attention.report() == "local on cpu float64: backend torch"
+
+
+def test_module():
+    module = patternc.compile(DOCUMENTS, heads=4, kv_heads=2).module(embed_dim=32)
+    x = torch.randn(2, 10, 32, requires_grad=True)
+    doc = torch.tensor([[0] * 5 + [1] * 5] * 2)
+    out = module(x, doc=doc)
+    assert out.shape == x.shape
+    out[:, 5:].sum().backward()
+    assert not x.grad[:, :5].any(), "the second document does not see the first"
+    assert x.grad[:, 5:].any()
+    with pytest.raises(ValueError, match="multiple of the 4 heads; found 30"):
+        patternc.compile(DOCUMENTS, heads=4).module(embed_dim=30)
+
+
+def test_public_names():
+    assert set(patternc.__all__) <= set(dir(patternc))
+    for name in patternc.__all__:
+        assert callable(getattr(patternc, name))
+    assert patternc.check is getattr(__import__("patternc"), "check")  # noqa: B009
+    with pytest.raises(AttributeError, match="no attribute 'chekc'"):
+        _ = patternc.chekc

@@ -1,0 +1,204 @@
+"""Tiles, relations and counts against brute force, cell for cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from brute import Brute, bags, draw, sets, tensors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from patternc import ir
+from patternc.analysis import relation
+from patternc.analysis.arrays import NUMPY
+from patternc.analysis.boxes import bounds, interval
+from patternc.analysis.evaluate import Meaning
+from patternc.analysis.measure import profile, row_counts
+from patternc.analysis.numbers import Cells, Table, exists, indicator
+from patternc.analysis.tiles import Area, Counter, Tiling, classify
+from patternc.plan import FULL, PARTIAL, Runs
+
+LENGTHS = st.one_of(st.integers(1, 24), st.integers(1, 60))
+
+
+def masks(pattern: ir.Pattern, n: int, n_q: int, h: int, seed: int) -> tuple[np.ndarray, Meaning]:
+    """The multiplicities (n_q, n) of a pattern by brute force, and its meaning as the analysis has it."""
+    arrays = tensors(n, seed)
+    brute = Brute(n, h, arrays)
+    mask = np.array([[brute.cell(pattern, q, k) for k in range(n)] for q in range(n - n_q, n)]).reshape(n_q, n)
+    tables = {name: Table(NUMPY, array) for name, array in arrays.items()}
+    return mask, Meaning(pattern, n=n, n_q=n_q, h=h, tables=tables, xp=NUMPY)
+
+
+def tile_table(runs: Runs, tile: int, columns: int) -> np.ndarray:
+    """(rows, columns): 0 for a skipped tile, -1 for a partial one, M for a full one; checks the form of the runs."""
+    table = np.zeros((len(runs.rows) - 1, columns), int)
+    for row in range(len(table)):
+        end, last = 0, None
+        for run in range(runs.rows[row], runs.rows[row + 1]):
+            first, count, kind, weight = (int(a[run]) for a in (runs.first, runs.count, runs.kind, runs.weight))
+            assert first % tile == 0
+            assert count > 0
+            assert first // tile > end or (first // tile >= end and last != (kind, weight)), "runs overlap or were not merged"
+            assert weight == 0 if kind == PARTIAL else weight > 0
+            table[row, first // tile : first // tile + count] = -1 if kind == PARTIAL else weight
+            end, last = first // tile + count, (kind, weight)
+        assert end <= columns
+    assert runs.rows[0] == 0
+    assert runs.rows[-1] == len(runs.first)
+    return table
+
+
+def expected_table(mask: np.ndarray, tile_q: int, tile_k: int) -> np.ndarray:
+    """The same, from the mask."""
+    rows, columns = -(-mask.shape[0] // tile_q), -(-mask.shape[1] // tile_k)
+    table = np.zeros((rows, columns), int)
+    for i, j in np.ndindex(rows, columns):
+        values = np.unique(mask[i * tile_q : (i + 1) * tile_q, j * tile_k : (j + 1) * tile_k])
+        table[i, j] = values[0] if len(values) == 1 else -1
+    return table
+
+
+def check_tiling(tiling: Tiling, mask: np.ndarray, area: Area) -> None:
+    expected = expected_table(mask, area.tile_q, area.tile_k)
+    assert np.array_equal(tile_table(tiling.by_query, area.tile_k, area.columns), expected)
+    assert np.array_equal(tile_table(tiling.by_key, area.tile_q, area.rows), expected.T)
+
+
+@st.composite
+def drawn_areas(draw: st.DrawFn) -> Area:
+    n = draw(LENGTHS)
+    n_q = draw(st.one_of(st.just(n), st.integers(1, n)))
+    return Area(n - n_q, n_q, n, draw(st.sampled_from([1, 4, 16, 128])), draw(st.sampled_from([4, 16, 128, 5])))
+
+
+@settings(max_examples=400)
+@given(bags(), drawn_areas(), st.integers(0, 3), st.integers(0, 9))
+def test_tiles_are_exact(pattern: ir.Pattern, area: Area, h: int, seed: int) -> None:
+    mask, meaning = masks(pattern, area.n, area.n_q, h, seed)
+    tiling = classify(meaning, area, NUMPY)
+    check_tiling(tiling, mask, area)
+    keys, total = row_counts(meaning, tiling.by_query, area, NUMPY)
+    assert np.array_equal(keys, (mask > 0).sum(1))
+    assert np.array_equal(total, mask.sum(1))
+
+
+@settings(max_examples=200)
+@given(bags(), LENGTHS, st.integers(0, 3), st.integers(0, 9), st.data())
+def test_boxes_of_patterns_are_sound(pattern: ir.Pattern, n: int, h: int, seed: int, data: st.DataObject) -> None:
+    mask, meaning = masks(pattern, n, n, h, seed)
+    ends = st.tuples(*[st.integers(0, n - 1)] * 4)
+    drawn = [(min(a, b), max(a, b), min(c, d), max(c, d)) for a, b, c, d in data.draw(st.lists(ends, min_size=1, max_size=5))]
+    q0, q1, k0, k1 = (np.array(e) for e in zip(*drawn, strict=True))
+    m = meaning(interval(NUMPY, q0, q1, 0, n - 1), interval(NUMPY, k0, k1, 0, n - 1))
+    lo, hi = (np.broadcast_to(end, (len(drawn),)) for end in bounds(m))
+    for i, (a, b, c, d) in enumerate(drawn):
+        inside = mask[a : b + 1, c : d + 1]
+        assert lo[i] <= inside.min()
+        assert inside.max() <= hi[i]
+
+
+@settings(max_examples=100)
+@given(sets(), drawn_areas(), st.integers(0, 9))
+def test_profiles_bound_the_mask(pattern: ir.Pattern, area: Area, seed: int) -> None:
+    mask, meaning = masks(pattern, area.n, area.n_q, 0, seed)
+    result = profile(meaning, area, NUMPY)
+    for i, j in np.ndindex(area.rows, area.columns):
+        tile = mask[i * area.tile_q : (i + 1) * area.tile_q, j * area.tile_k : (j + 1) * area.tile_k]
+        assert result.possible[i, j] or not tile.any()
+        assert not result.full[i, j] or tile.all()
+        assert not result.exact or (result.possible[i, j], result.full[i, j]) == (tile.any(), tile.all())
+        assert 0 <= result.mean[i, j] <= 1
+        assert not result.exact or result.mean[i, j] == pytest.approx(tile.mean())
+
+
+# ------------------------------------------------------------------ relations
+
+
+def test_the_hash_is_that_of_the_language() -> None:
+    assert relation.draw(7, 3, 100, 5) == draw(7, 3, 100, 5) == 0xC4A78487
+    q, k = np.arange(90, 110)[:, None], np.arange(30)[None]
+    assert relation.draw(7, 3, q, k)[10, 5] == 0xC4A78487
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 39), st.integers(1, 3), st.integers(0, 99), st.booleans())
+def test_relations_answer_cells_and_boxes(rows: int, columns: int, first: int, size: int, seed: int, bitmap: bool) -> None:
+    rng = np.random.default_rng(seed)
+    held = rng.random((rows, columns)) < rng.random()
+    row, column = (xs.astype(np.int64) for xs in np.nonzero(held))
+    made = relation.Relation(NUMPY, relation._points(row, column, NUMPY), first, rows, columns, size)
+    wide = np.kron(held, np.ones((size, size), bool))
+    q, k = np.arange(wide.shape[0])[:, None], np.arange(wide.shape[1])[None]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relation, "DENSE_CELLS", relation.DENSE_CELLS if bitmap else 0)
+        assert np.array_equal(made.contains(q + first * size, k), wide)
+    a, b = np.sort(rng.integers(0, wide.shape[0], (2, 20)), 0)
+    c, d = np.sort(rng.integers(0, wide.shape[1], (2, 20)), 0)
+    some, none = made.overlaps((a + first * size, b + first * size), (c, d))
+    for i in range(20):
+        inside = wide[a[i] : b[i] + 1, c[i] : d[i] + 1]
+        assert some[i] or not inside.any()
+        assert none[i] or inside.all()
+
+
+def test_aligned_boxes_of_a_relation_are_answered_exactly() -> None:
+    held = np.random.default_rng(0).random((37, 50)) < 0.8
+    made = relation.Relation(NUMPY, relation._points(*np.nonzero(held), NUMPY), 0, 37, 50)
+    for height in (1, 2, 4, 16):
+        top = np.arange(0, 37, height)
+        bottom = np.minimum(top + height - 1, 36)
+        some, none = made.overlaps((top, bottom), (np.full(len(top), 7), np.full(len(top), 8)))
+        for i, (a, b) in enumerate(zip(top, bottom, strict=True)):
+            assert some[i] == held[a : b + 1, 7:9].any(axis=1).any()
+            assert none[i] == (not held[a : b + 1, 7:9].all())
+
+
+# ------------------------------------------------------------------ cost
+
+
+def window(q: Any, k: Any) -> Any:
+    return indicator((q - k >= 0) & (q - k < 1024))
+
+
+def longnet(q: Any, k: Any) -> Any:
+    branches = [(2048, 1), (4096, 2), (8192, 4)]
+    m: Any = 0
+    for w, r in branches:
+        m = m + indicator((q // w == k // w) & (q % w % r == 0) & (k % w % r == 0))
+    return m * indicator(k <= q)
+
+
+PREDICATES = {
+    "window": window,
+    "causal": lambda q, k: indicator(k <= q),
+    "full": lambda q, k: indicator(k >= 0),
+    "dilated": lambda q, k: indicator(((q - k) % 16 == 0) & (abs(q - k) <= 4096)),
+    "hubs": lambda q, k: indicator((abs(q - k) <= 256) | (q < 128) | (k < 128)),
+    "butterfly": lambda q, k: indicator((q // 64 == k // 64) | exists(0, 10, lambda i: (q // 64) ^ (k // 64) == 2**i)),
+    "longnet": longnet,
+}
+
+
+@pytest.mark.parametrize("name", PREDICATES)
+def test_evaluations_are_bounded_by_the_tiles_kept(name: str) -> None:
+    counter = Counter()
+    area = Area(0, 65536, 65536, 128, 128)
+    tiling = classify(PREDICATES[name], area, NUMPY, counter)
+    runs = tiling.by_query
+    partial = int(runs.count[runs.kind == PARTIAL].sum())
+    pieces = partial + int((runs.kind == FULL).sum()) + area.rows
+    assert counter.boxes <= 8 * pieces
+    assert counter.cells <= 1.1 * 128 * 128 * pieces
+    assert counter.cells <= 0.1 * 128 * 128 * partial or name == "butterfly"
+
+
+def test_cells_of_ragged_and_late_queries_are_exact_at_length() -> None:
+    n, n_q = 3001, 777
+    q, k = np.arange(n - n_q, n)[:, None], np.arange(n)[None]
+    for name in ("window", "dilated", "hubs", "butterfly", "longnet"):
+        mask = PREDICATES[name](Cells(q, True, NUMPY), Cells(k, True, NUMPY)).value
+        for tile in (64, 128):
+            area = Area(n - n_q, n_q, n, tile, tile)
+            check_tiling(classify(PREDICATES[name], area, NUMPY), mask, area)
