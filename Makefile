@@ -19,6 +19,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m compileall -q patternc grammar backends  # an editable install is not compiled by pip
 	@touch $@
 
 demo: install ## check, draw, explain, verify and compile an example

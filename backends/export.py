@@ -11,8 +11,10 @@ import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from patternc import ir, plan
+from patternc.analysis import boxes, launches, numbers, relation, tiles
+from patternc.analysis.evaluate import Sharing, shared
 from patternc.backends import (
     inputs,
     torch_arrays,
@@ -28,15 +30,8 @@ from patternc.backends import (
 from patternc.backends.export_embed import embed
 from patternc.backends.export_printer import print_pattern, print_uniform, tensors_of
 from patternc.backends.torch_program import is_bag
-
-from patternc import ir, plan
-from patternc.analysis import boxes, launches, numbers, relation, tiles
-from patternc.analysis.evaluate import Sharing, shared
 from patternc.rewrite import walk
 from patternc.specialise import of_head
-
-if TYPE_CHECKING:
-    from patternc.compiler import Compiled
 
 _CARRIED = (
     plan, numbers, boxes, tiles, relation, launches, inputs, torch_arrays, torch_dropout, torch_schedule, torch_masks,
@@ -60,11 +55,9 @@ class Attention(torch.nn.Module):
 '''
 
 
-def save(compiled: Compiled, path: Path) -> Path:
-    """Writes the module of a compiled pattern. The file appears whole or not at all; OSError if it cannot be."""
-    text = module_source(
-        compiled.program, compiled.heads, compiled.kv_heads, compiled.pattern.definition.node.span.text
-    )
+def save(path: Path, program: ir.Program, heads: int, kv_heads: int, program_text: str) -> Path:
+    """Writes the module of a program. The file appears whole or not at all; OSError if it cannot be."""
+    text = module_source(program, heads, kv_heads, program_text)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:

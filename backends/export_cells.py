@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from patternc import ir
 from patternc.rewrite import children, walk
@@ -270,7 +271,7 @@ class PerCell:
         self.at.lines.blank()
         return Text(f"{'exists' if node.kind == 'any' else 'forall'}({lo}, {hi}, {name})")
 
-    def _hoist(self, node: ir.Scalar) -> None:
+    def _hoist(self, node: Any) -> None:
         """Name the parts of a quantifier's body that are the same for all its values."""
         free = {v.name for v in walk(node) if isinstance(v, ir.Var)}
         if not any("#" in name and name not in self.at.bound for name in free):

@@ -46,7 +46,7 @@ class _Joiner:
         _refuse_shadows(tree, renamed, module.__name__)
         lines = _replaced(source, tree, renamed)
         body = "".join(line for i, line in enumerate(lines) if i not in _dropped(tree)).strip("\n")
-        return f"{_heading(module)}\n\n{body}\n"
+        return f"{_heading(module, tree)}\n\n{body}\n"
 
     def _imported(self, tree: ast.Module) -> Iterator[tuple[str, str]]:
         """Names that a file imports from the package, and what they are called here; others are collected."""
@@ -95,19 +95,17 @@ def _definitions(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
 def _dropped(tree: ast.Module) -> set[int]:
     """The lines (from 0) of the docstring, of imports and of `__all__`."""
     first = tree.body[0]
-    gone = [first] if isinstance(first, ast.Expr) else []
+    gone: list[ast.stmt] = [first] if isinstance(first, ast.Expr) else []
     gone += [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     gone += [node for name, node in _definitions(tree) if name == "__all__"]
     return {line - 1 for node in gone for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
 
 
-def _heading(module: ModuleType) -> str:
+def _heading(module: ModuleType, tree: ast.Module) -> str:
     """The module's docstring as a comment, under a rule with its name."""
     title = module.__name__.split(".", 1)[1].replace(".", "/")
     rule = f"# {'=' * 66} {title}"
-    return "\n".join(
-        [rule, "#", *(f"# {line}".rstrip() for line in inspect.cleandoc(module.__doc__ or "").split("\n"))]
-    )
+    return "\n".join([rule, "#", *(f"# {line}".rstrip() for line in (ast.get_docstring(tree) or "").split("\n"))])
 
 
 # ------------------------------------------------------------------ renaming

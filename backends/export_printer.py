@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
-
-from patternc.backends.export_cells import COMPUTED_AHEAD, Lines, PerCell, Space, Statements, table_name, uses_of
+from typing import Any
 
 from patternc import ir
+from patternc.backends.export_cells import COMPUTED_AHEAD, Lines, PerCell, Space, Statements, table_name, uses_of
 from patternc.rewrite import children, walk
 
 
@@ -55,16 +55,16 @@ class _Ahead(Statements):
 
     def cells(self, node: ir.Pattern | ir.Scalar) -> str:
         """The name of a function of q and k for what has been prepared."""
-        pattern = isinstance(node, ir.Pattern)
-        name = self.lines.name("cells" if pattern else "score")
+        name = self.lines.name("cells" if isinstance(node, ir.Pattern) else "score")
         self.lines.blank()
         self.add(f"def {name}(q, k):")
         inner = PerCell(replace(self, indent=self.indent + 1), "q", "k", uses_of(node))
-        inner.at.add(f"return {(inner.pattern(node) if pattern else inner.scalar(node)).text}")
+        result = inner.pattern(node) if isinstance(node, ir.Pattern) else inner.scalar(node)
+        inner.at.add(f"return {result.text}")
         self.lines.blank()
         return name
 
-    def prepare(self, node: ir.Pattern) -> None:
+    def prepare(self, node: ir.Node) -> None:
         """All that the cells of a pattern need."""
         match node:
             case ir.Where():
@@ -132,7 +132,7 @@ class _Ahead(Statements):
         self.lines.blank()
         self.add(f"def {name}({argument}):")
         bound = self.bound if variable is None else {**self.bound, variable: f"constant({argument})"}
-        own = {"functions": dict(self.functions), "spaces": dict(self.spaces)}
+        own: dict[str, Any] = {"functions": dict(self.functions), "spaces": dict(self.spaces)}
         replace(self, indent=self.indent + 1, bound=bound, **own).returning(pattern)
         self.lines.blank()
         return name

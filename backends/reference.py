@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from patternc import ir
 from patternc.backends import inputs
 from patternc.backends.reference_attention import attention
 from patternc.backends.reference_mask import hashed, mask
-
-from patternc import ir
 
 __all__ = ["Reference", "ReferenceArtifact", "attention", "hashed", "mask"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from patternc.backends.reference_mask import hashed
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from patternc.backends import inputs
-from patternc.backends.reference_scalars import Cells
 
 from patternc import ir
+from patternc.backends import inputs
+from patternc.backends.reference_scalars import Cells
 from patternc.errors import Code, Diagnostic, SpatError
 from patternc.rewrite import walk
 

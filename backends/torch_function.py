@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
 from patternc.backends.torch_passes import Call, backward_keys, backward_queries, forward, saved
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -38,7 +39,7 @@ class _Attention(torch.autograd.Function):
         if d_out is None and d_lse is None:
             return None, None, None, None
         with torch.no_grad(), torch.autocast(kept[0].device.type, enabled=False):
-            gradients = _gradients(ctx, d_out, d_lse)
+            gradients: tuple[torch.Tensor | None, ...] = _gradients(ctx, d_out, d_lse)
         if torch.is_grad_enabled():  # create_graph=True
             gradients = tuple(None if g is None else _Once.apply(g, *kept[:3]) for g in gradients)
         return *gradients, None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+
 from patternc.backends.torch_schedule import Bucket, Part, Schedule
 
 CELLS_AT_ONCE = 1 << 20
@@ -27,7 +29,7 @@ class Mask:
     dead_columns: torch.Tensor
     """(B', U', R, G, 1, columns): columns that no row of the tile reads."""
     log_m: torch.Tensor | None
-    """The logarithm of M, float64, 0 on dead cells; None if M is 0 or 1."""
+    """The logarithm of M, in the dtype of the computation, 0 on dead cells; None if M is 0 or 1."""
 
     def part(self, batch: slice, kv: slice, columns: slice) -> Mask:
         """The same for some batch rows, key heads and columns."""
@@ -51,22 +53,24 @@ class Masks:
     """Whether the schedule is used again."""
     home: torch.device
     """Where multiplicities are evaluated."""
-    _kept: dict[tuple[int, ...], Mask] = field(default_factory=dict)
+    _kept: dict[tuple[Any, ...], Mask] = field(default_factory=dict)
     _kept_bytes: int = 0
 
-    def of(self, s: Schedule, part: Part, bucket: Bucket, rows: slice, by_query: bool) -> Mask:
+    def of(self, s: Schedule, part: Part, bucket: Bucket, rows: slice, by_query: bool, dtype: torch.dtype) -> Mask:
         """The mask of some rows of a bucket; the rows are queries if `by_query`, else keys."""
-        key = (id(part), id(bucket), rows.start, rows.stop)
+        key = (id(part), id(bucket), rows.start, rows.stop, dtype if self.bag else None)
         if key in self._kept:
             return self._kept[key]
-        mask = self._evaluate(s, part, bucket, rows, by_query)
+        mask = self._evaluate(s, part, bucket, rows, by_query, dtype)
         size = mask.dead.nbytes + (0 if mask.log_m is None else mask.log_m.nbytes)
         if self.keep and self._kept_bytes + size <= KEPT_BYTES:
             self._kept[key] = mask
             self._kept_bytes += size
         return mask
 
-    def _evaluate(self, s: Schedule, part: Part, bucket: Bucket, rows: slice, by_query: bool) -> Mask:
+    def _evaluate(
+        self, s: Schedule, part: Part, bucket: Bucket, rows: slice, by_query: bool, dtype: torch.dtype
+    ) -> Mask:
         inner, outer = (s.tile_q, s.tile_k) if by_query else (s.tile_k, s.tile_q)
         down = _positions(bucket.rows[rows, None].to(self.home) * inner, inner)
         across = _positions(bucket.starts[rows, : bucket.masked].to(self.home), outer)
@@ -78,7 +82,7 @@ class Masks:
         m = torch.cat(pieces, 2) if len(pieces) > 1 else pieces[0]
         m = m.to(bucket.rows.device)
         dead = m == 0
-        log_m = m.clamp(min=1).double().log() if self.bag else None
+        log_m = m.clamp(min=1).to(dtype).log() if self.bag else None
         return Mask(dead, dead.all(dim=4, keepdim=True), log_m)
 
     def _cells(self, s: Schedule, part: Part, down: torch.Tensor, across: torch.Tensor, by_query: bool) -> torch.Tensor:

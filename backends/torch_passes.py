@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+
 from patternc.backends.torch_dropout import kept
 from patternc.backends.torch_masks import Mask, Masks
 from patternc.backends.torch_pieces import BUDGET, OTHER_BUDGET, Gather, Piece, pieces, tokens
@@ -49,7 +50,7 @@ class Call:
         for part in s.parts:
             for bucket in part.by_query if by_query else part.by_key:
                 for rows, shares in pieces(part, bucket, s.tile_q * s.tile_k, budget):
-                    mask = self.masks.of(s, part, bucket, rows, by_query) if bucket.masked else None
+                    mask = self.masks.of(s, part, bucket, rows, by_query, self.dtype) if bucket.masked else None
                     for piece in shares:
                         work = Work(self, Gather(s, part, piece, self.dtype), bucket, mask, by_query)
                         for tally in _tallies:

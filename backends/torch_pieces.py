@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+
 from patternc.backends.torch_schedule import Bucket, Part, Schedule
 
 BUDGET = {"cpu": 1 << 20, "cuda": 1 << 24}

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from patternc.backends.inputs import Declared
-from patternc.backends.torch_arrays import TorchArrays
 
 from patternc import ir
 from patternc.analysis.planner import Meanings
+from patternc.backends.inputs import Declared
+from patternc.backends.torch_arrays import TorchArrays
+from patternc.draws import extent
 from patternc.rewrite import walk
 from patternc.specialise import bind
 
@@ -32,7 +33,7 @@ class IrPattern:
 
     def declared(self, n: int) -> list[Declared]:
         return [
-            Declared(t.name, t.element, tuple(d.value for d in t.dims), t.batched)
+            Declared(t.name, t.element, tuple(extent(d, n, self.heads) for d in t.dims), t.batched)
             for t in bind(self.program, n).tensors
         ]
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+
+from patternc.analysis.launches import grouped
+from patternc.analysis.numbers import Cells
+from patternc.analysis.tiles import Area, Tiling, classify
 from patternc.backends.inputs import Declared, check_heads, check_options, check_qkv, check_tensors, draw_seed
 from patternc.backends.torch_arrays import TorchArrays
 from patternc.backends.torch_function import attention, computed_in
 from patternc.backends.torch_masks import CellValues, Masks
 from patternc.backends.torch_passes import Call
 from patternc.backends.torch_schedule import Schedule, schedule
-
-from patternc.analysis.launches import grouped
-from patternc.analysis.numbers import Cells
-from patternc.analysis.tiles import Area, Tiling, classify
 from patternc.plan import Plan
 
 TILE_SIZES = {"cpu": 64}
@@ -34,8 +34,9 @@ KEPT_PLANS = 8
 class Meanings(Protocol):
     """The multiplicities of a program at one length."""
 
-    classes: Sequence[tuple[int, ...]]
-    """Heads that have the same multiplicities."""
+    @property
+    def classes(self) -> Sequence[tuple[int, ...]]:
+        """Heads that have the same multiplicities."""
 
     def rows_of(self, h: int) -> int | None:
         """The number of batch rows, if the head's multiplicities depend on them."""
@@ -47,10 +48,17 @@ class Meanings(Protocol):
 class Pattern(Protocol):
     """What a `Runner` runs."""
 
-    heads: int
-    bag: bool
-    """Whether M may exceed 1."""
-    reads_tensors: bool
+    @property
+    def heads(self) -> int:
+        """Query heads."""
+
+    @property
+    def bag(self) -> bool:
+        """Whether M may exceed 1."""
+
+    @property
+    def reads_tensors(self) -> bool:
+        """Whether it has run-time tensors."""
 
     def declared(self, n: int) -> list[Declared]:
         """Its run-time tensors at a length; an error if there is no such length."""

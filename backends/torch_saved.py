@@ -12,10 +12,10 @@ from functools import reduce
 from typing import Any
 
 import torch
-from patternc.backends.inputs import Declared
-from patternc.backends.torch_arrays import TorchArrays
 
 from patternc.analysis.numbers import Cells, Table, as_int, maximum, quantified_range
+from patternc.backends.inputs import Declared
+from patternc.backends.torch_arrays import TorchArrays
 
 CellFunction = Callable[[Any, Any], Any]
 PatternFunction = Callable[[int, int, int, Mapping[str, Table], TorchArrays], CellFunction]

@@ -8,13 +8,13 @@ from __future__ import annotations
 from functools import cached_property
 
 import torch
+
+from patternc import ir
 from patternc.backends import inputs
 from patternc.backends.export import pattern_source
 from patternc.backends.torch_passes import counting
 from patternc.backends.torch_program import IrPattern
 from patternc.backends.torch_run import Runner
-
-from patternc import ir
 
 __all__ = ["TorchTiles", "TorchTilesArtifact", "counting"]
 
@@ -24,12 +24,12 @@ class TorchTilesArtifact(Runner):
 
     def __init__(self, program: ir.Program, heads: int, kv_heads: int) -> None:
         super().__init__(IrPattern(program, heads), kv_heads)
-        self._program = program
+        self.program = program
 
     @cached_property
     def source(self) -> str:
         """The pattern as the functions that a saved module has."""
-        return pattern_source(self._program, self.pattern.heads)
+        return pattern_source(self.program, self.pattern.heads)
 
 
 class TorchTiles:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from lark import Lark
+
 from patternc.grammar.tables import DATA, MEMO
 
 

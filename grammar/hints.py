@@ -5,20 +5,20 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from patternc.errors import Code, Diagnostic
 from patternc.grammar.automaton import parser
 from patternc.grammar.hints_forms import FORM_HINTS, unclosed
 from patternc.grammar.hints_signs import SIGN_HINTS, assignment
-from patternc.grammar.hints_words import ITEM_HINTS, WORD_HINTS
+from patternc.grammar.hints_words import ITEM_HINTS, WORD_HINTS, reserved_argument
 from patternc.grammar.mistake import Mistake, quote
 from patternc.grammar.scan import CLOSING, OPENING, Lexemes
-
-from patternc.errors import Code, Diagnostic
 from patternc.source import Source, Span
 
 MAX_DEPTH = 200
 """Levels of nesting: brackets, prefixes, and each operator of a chain."""
 
-HINTS = (*SIGN_HINTS, unclosed, assignment, *ITEM_HINTS, *FORM_HINTS, *WORD_HINTS)
+HINTS = (reserved_argument, *SIGN_HINTS, unclosed, assignment, *ITEM_HINTS, *FORM_HINTS, *WORD_HINTS)
 """In the order in which they are asked."""
 
 
@@ -33,13 +33,13 @@ def too_deep(span: Span) -> Diagnostic:
     )
 
 
-def too_many_brackets(source: Source, lexemes: Lexemes) -> Diagnostic | None:
-    """The refusal of brackets that nest too deep, before they reach the parser."""
+def too_deep_bracket(source: Source, lexemes: Lexemes) -> Span | None:
+    """The first bracket that nests too deep, if one does; such an item need not reach the parser."""
     depth = 0
     for lexeme in lexemes:
         depth += (lexeme.text in OPENING) - (lexeme.text in CLOSING)
         if depth > MAX_DEPTH:
-            return too_deep(Span(source, lexeme.start, lexeme.end))
+            return Span(source, lexeme.start, lexeme.end)
     return None
 
 
@@ -53,7 +53,7 @@ def _mistake(source: Source, lexemes: Lexemes, error: UnexpectedInput) -> Mistak
     start, end = lexemes[0].start, lexemes[-1].end
     match error:
         case UnexpectedCharacters():
-            place = start + error.pos_in_stream
+            place = start + (error.pos_in_stream or 0)
         case UnexpectedToken() if error.token.type != "$END":
             place = start + (error.token.start_pos or 0)
         case _:

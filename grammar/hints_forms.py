@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from patternc.errors import Code, Diagnostic, Related
 from patternc.grammar.mistake import Mistake, quote
 from patternc.grammar.scan import CLOSING, KEYWORDS, OPENING
-
-from patternc.errors import Code, Diagnostic, Related
 
 _TERMINALS = {"(": "RPAR", "[": "RSQB", "{": "RBRACE"}
 

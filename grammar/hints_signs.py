@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from patternc.grammar.mistake import Mistake, quote
-
 from patternc.errors import Code, Diagnostic
+from patternc.grammar.mistake import Mistake, quote
 
 # ------------------------------------------------------------------ strings and characters
 
@@ -63,9 +62,9 @@ def character(m: Mistake) -> Diagnostic | None:
     sign = text[0]
     if m.found.kind not in ("sign", "quoted") or (sign.isascii() and sign not in _SUPERFLUOUS):
         return None
-    hint = f"write `{_LOOKALIKES[sign]}`" if sign in _LOOKALIKES else _SUPERFLUOUS.get(sign)
+    advice = f"write `{_LOOKALIKES[sign]}`" if sign in _LOOKALIKES else _SUPERFLUOUS.get(sign)
     message = f"the character {quote(sign)} has no meaning here"
-    return m.report(Code.UNEXPECTED_CHARACTER, message, hint=hint)
+    return m.report(Code.UNEXPECTED_CHARACTER, message, hint=advice)
 
 
 # ------------------------------------------------------------------ numbers
@@ -96,8 +95,8 @@ def _letters(m: Mistake, text: str) -> Diagnostic:
         return m.report(Code.NUMBER_TOUCHES_LETTER, "a number has no exponent", hint=hint)
     if _RADIX.fullmatch(text) and len(text) < QUOTED_RADIX:
         value = _radix_value(text)
-        hint = f"write `{value}`" if value is not None else None
-        return m.report(Code.NUMBER_TOUCHES_LETTER, f"{quote(text)} is not a decimal number", hint=hint)
+        decimal = f"write `{value}`" if value is not None else None
+        return m.report(Code.NUMBER_TOUCHES_LETTER, f"{quote(text)} is not a decimal number", hint=decimal)
     split = re.match(r"[\d_.]+", text)
     assert split is not None
     digits, letters = split.group().rstrip("_."), text[split.end() :]

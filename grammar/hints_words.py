@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from patternc.errors import Code, Diagnostic
 from patternc.grammar.mistake import Mistake, quote
 from patternc.grammar.scan import ITEM_WORDS, KEYWORDS, meant_item_word
-
-from patternc.errors import Code, Diagnostic
+from patternc.source import Span
 from patternc.suggest import closest
 
 # ------------------------------------------------------------------ reserved words
@@ -33,8 +33,19 @@ def reserved(m: Mistake) -> Diagnostic | None:
     used = m.wants_operand and text not in _STRUCTURE and m.text(1) in _AFTER_A_NAME
     if not named and not used:
         return None
+    return _reserved(m, text, m.here)
+
+
+def reserved_argument(m: Mistake) -> Diagnostic | None:
+    """`f(match = 3)`: words with which an expression may start are noticed late."""
+    if m.text() != "=" or m.text(-1) not in KEYWORDS or m.text(-2) not in ("(", ","):
+        return None
+    return _reserved(m, m.text(-1), m.span(m.lexemes[m.index - 1]))
+
+
+def _reserved(m: Mistake, text: str, span: Span) -> Diagnostic:
     message = f"`{text}` is a word of the language and cannot be a name"
-    return m.report(Code.RESERVED_WORD, message, label="reserved", hint=f"choose another name, such as `{text}_`")
+    return m.report(Code.RESERVED_WORD, message, span, "reserved", hint=f"choose another name, such as `{text}_`")
 
 
 # ------------------------------------------------------------------ items

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from patternc.grammar.scan import CLOSING, KEYWORDS, OPENING, Lexeme, Lexemes
-
 from patternc.errors import Code, Diagnostic
+from patternc.grammar.scan import CLOSING, KEYWORDS, OPENING, Lexeme, Lexemes
 from patternc.source import Source, Span
 
 QUOTED = 40

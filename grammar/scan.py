@@ -82,9 +82,11 @@ def _starts_item(text: str, found: Lexemes, i: int, depth: int) -> bool:
     word, after = found[i], found[i + 1] if i + 1 < len(found) else None
     if word.kind != "word":
         return False
+    first_on_line = _first_on_line(text, word)
     if word.text in ITEM_WORDS:
-        return not _names_something(after, depth) and (depth == 0 or _first_on_line(text, word))
-    if depth > 0 or after is None or word.text in KEYWORDS or not _first_on_line(text, word):
+        named = i > 0 and found[i - 1].text in ("pattern", "fn")
+        return not _names_something(after, depth) and (first_on_line or (depth == 0 and not named))
+    if depth > 0 or after is None or word.text in KEYWORDS or not first_on_line:
         return False
     misspelt = after.kind in ("word", "string") and after.text not in KEYWORDS
     return (misspelt and meant_item_word(word.text) is not None) or _is_bare_definition(found, i)

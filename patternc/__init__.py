@@ -11,7 +11,6 @@ Everything is imported when it is first used: torch only when tensors are.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ __all__ = ["Compiled", "Diagnostic", "Pattern", "SpatError", "check", "compile",
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return version("patternc")
+        return import_module("importlib.metadata").version("patternc")
     if name not in _HOME:
         raise AttributeError(f"module 'patternc' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from patternc import ast, ir
 from patternc.loader import Definition
@@ -84,7 +85,7 @@ def _finite(value: float, place: str) -> float:
     return value
 
 
-def _integer(value: object, kind: str, place: str) -> int:
+def _integer(value: Any, kind: str, place: str) -> int:
     try:
         number = operator.index(value)
     except TypeError:

@@ -61,7 +61,7 @@ class Binary(Node):
 
 @dataclass(frozen=True, slots=True)
 class Compare(Node):
-    """A chain `first op operand op operand …`; op is `< <= > >= == != in` or `not in`, the last two may take a Range."""
+    """A chain `first op operand …`; op is `< <= > >= == != in` or `not in`, of which the last two may take a Range."""
 
     first: Expr
     rest: tuple[tuple[str, Expr | Range], ...]

@@ -124,8 +124,9 @@ class Compiled:
         given. A row without keys gives 0 and −inf. Wrong shapes, dtypes, devices or run-time tensors are TypeError or
         ValueError; a length that the program does not admit is a SpatError.
         """
-        options = {"scale": scale, "dropout_p": dropout_p, "return_lse": return_lse}
-        return self.run(self.backend_for(q), q, k, v, **options, **runtime_tensors)
+        artifact = self._artifact(self.backend_for(q))
+        options: dict[str, Any] = {"scale": scale, "dropout_p": dropout_p, "return_lse": return_lse}
+        return artifact(q, k, v, **options, tensors=runtime_tensors)
 
     def run(self, backend: str, q: Any, k: Any, v: Any, *, seed: int | None = None, **options: Any) -> Any:
         """Like a call, on the backend named, with a seed for dropout."""
@@ -134,7 +135,8 @@ class Compiled:
 
     def backend_for(self, q: torch.Tensor) -> str:
         """The backend that runs inputs like q. ValueError with the reasons if the one asked for cannot."""
-        device, dtype = getattr(q, "device", None), getattr(q, "dtype", None)
+        device: Any = getattr(q, "device", None)
+        dtype: Any = getattr(q, "dtype", None)
         if not hasattr(dtype, "is_floating_point"):
             raise TypeError(f"q must be a torch.Tensor; found {type(q).__name__}")
         if not dtype.is_floating_point:
@@ -174,7 +176,7 @@ class Compiled:
     def mask(self, n: int, n_q: int | None = None, **runtime_tensors: Any) -> torch.Tensor:
         """The multiplicities M, by the reference: int64 (heads, n_q, n), or (B, heads, n_q, n) when a run-time tensor
         with a batch axis is read. Dense: for looking and testing."""
-        reference = base.load("reference")
+        reference: Any = base.load("reference")
         return reference.mask(self.program, self.heads, *_lengths(n, n_q), runtime_tensors)
 
     def plan(self, n: int, n_q: int | None = None, *, device: str = "cpu", **runtime_tensors: Any) -> Plan:
@@ -212,7 +214,8 @@ class Compiled:
     def save(self, path: str | Path) -> Path:
         """Writes a self-contained module that needs only torch: its class `Attention` is an nn.Module that takes what a
         call takes, with the same results. The file appears whole or not at all; OSError if it cannot be written."""
-        return import_module("patternc.backends.export").save(self, Path(path))
+        text = self.pattern.definition.node.span.text
+        return import_module("patternc.backends.export").save(Path(path), self.program, self.heads, self.kv_heads, text)
 
     def module(self, embed_dim: int, *, bias: bool = True, dropout: float = 0.0) -> SelfAttention:
         """An nn.Module of self-attention with projections; see `patternc.nn.SelfAttention`."""

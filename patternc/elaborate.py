@@ -183,11 +183,11 @@ class Elaborator(Expressions):
                 bound[key.id] = ir.Var("k", place.depth, span=key.span)
                 result = fold.where(self.expr(condition, place.binding(bound)), span)
             case ast.Blocks(size, body):
-                size = fold.block_size(self.expr(size, place), "blocks")
-                result = ir.Blocks(size, self.expr(body, replace(place, depth=place.depth + 1)), span=span)
+                blocks = fold.block_size(self.expr(size, place), "blocks")
+                result = ir.Blocks(blocks, self.expr(body, replace(place, depth=place.depth + 1)), span=span)
             case ast.Cover(size, body):
-                size = fold.block_size(self.expr(size, place), "cover")
-                result = ir.Cover(size, self.expr(body, place), span=span)
+                blocks = fold.block_size(self.expr(size, place), "cover")
+                result = ir.Cover(blocks, self.expr(body, place), span=span)
         self.budget.nesting -= 1
         return result
 

@@ -160,6 +160,8 @@ def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 
 _COLOURS = {"error": "31", "warning": "33", "place": "36", "bold": "1"}
 _TAB = "    "
+_MOST_MARKED = 120
+"""Characters that are shown of a longer span."""
 
 
 def _paint(text: str, colour: str, on: bool) -> str:
@@ -175,7 +177,7 @@ def _excerpt(span: Span, label: str, mark: str, colour: str, on: bool, width: in
     """`line | text` and the underlined part with its label; a span of several lines shows the first."""
     number, column = span.source.position(span.start)
     line = span.source.line(number)
-    length = max(1, min(span.end - span.start, len(line) - column + 1))
+    length = max(1, min(span.end - span.start, len(line) - column + 1, _MOST_MARKED))
     first = max(0, column - 60)  # long lines are shown around the place
     before, inside = _printable(line[first : column - 1]), _printable(line[column - 1 : column - 1 + length])
     after = _printable(line[column - 1 + length : column - 1 + length + 60])

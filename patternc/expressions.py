@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from patternc import ast, fold, ir
 from patternc.budget import Budget
@@ -126,7 +127,7 @@ class Expressions:
         self._covered(subject, tests, node)
         live = [(test, arm) for test, arm in zip(tests, node.arms, strict=True) if not known(test, False)]
         certain = next((i for i, (test, _) in enumerate(live) if known(test, True)), len(live))
-        result: Value | None = None
+        result: Any = None
         for test, arm in reversed(live[: certain + 1]):
             body = self.expr(arm.body, place)
             result = body if result is None else either(test, body, result, arm.span)
@@ -169,8 +170,8 @@ class Expressions:
             lo, hi = self.expr(node.iterable.lo, place), self.expr(node.iterable.hi, place)
             if not (isinstance(lo, ir.Const) and isinstance(hi, ir.Const)):
                 return self._open_range(node, lo, hi, place)
-            items = [fold.const(i, node.iterable.span) for i in fold.items(lo, hi, node.iterable.span)]
-            return self._gather(node, items, place)
+            numbers = [fold.const(i, node.iterable.span) for i in fold.items(lo, hi, node.iterable.span)]
+            return self._gather(node, numbers, place)
         match self.expr(node.iterable, place):
             case Alternatives(index, lists):
                 results = tuple([self._gather(node, items, place) for items in lists])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from patternc import ir
 from patternc.errors import Code, Diagnostic, SpatError
@@ -24,10 +24,10 @@ MAX_ITEMS = 4096
 MAX_NODES = 100_000
 """Most nodes of a program once its calls and comprehensions are expanded."""
 
-_COMPARE = {
+_COMPARE: dict[str, Callable[..., bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
-_FINITE = {
+_FINITE: dict[str, Callable[..., Value]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod,
     "^": operator.xor, "min": min, "max": max,
 }  # fmt: skip
@@ -262,7 +262,7 @@ def pick(index: ir.Scalar, items: tuple[ir.Scalar, ...], span: Span) -> ir.Scala
                 f"the indices are 0..{len(items)}",
                 "an index does not wrap: write `% len(…)` where it should",
             )
-        return items[index.value]
+        return items[int(index.value)]
     return ir.Pick(index, items, span=span)
 
 

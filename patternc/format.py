@@ -8,6 +8,7 @@ from itertools import pairwise
 from patternc import ast
 from patternc.errors import SpatError
 from patternc.format_comments import Comments
+from patternc.format_expr import built
 from patternc.format_items import item_doc
 from patternc.layout import WIDTH, render, wrapped
 from patternc.parser import parse
@@ -47,7 +48,7 @@ class _Writer:
         return "\n".join([*self.lines, ""]) if self.lines else ""
 
     def _item(self, item: ast.Item) -> None:
-        lines = render(item_doc(item, self.comments)).split("\n")
+        lines = render(built(item_doc(item, self.comments))).split("\n")
         remark = self.comments.behind(item.span.end, self.source)
         if remark and len(lines[-1]) + 2 + len(remark.text) <= WIDTH:
             lines[-1] += f"  {remark.text}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from patternc import ast, fold, ir
 from patternc.analysis.properties import Property
@@ -108,7 +109,7 @@ def _findings(module: Module, statement: ast.Check) -> Iterator[Finding]:
 
 
 def _program(module: Module, target: ast.Expr, at: dict[str, int]) -> ir.Program:
-    known = {name: at[name] for name in ("heads", "layer") if name in at}
+    known: dict[str, int] = {name: at[name] for name in ("heads", "layer") if name in at}
     return specialise(elaborate_check(module, target, heads=at.get("heads")), known)
 
 
@@ -124,7 +125,8 @@ def _length(module: Module, keyword: ast.Keyword) -> int:
 
 def _number(module: Module, node: ast.Expr, at: dict[str, int] | None = None) -> int | float:
     """The value of an expression that may name what `at` gives."""
-    value = specialise(Elaborator((at or {}).get("heads")).expr(node, Place(Frame(module))), at or {})
+    value: Any = Elaborator((at or {}).get("heads")).expr(node, Place(Frame(module)))
+    value = specialise(value, at or {})
     if not isinstance(value, ir.Const):
         raise fold.fail(
             Code.CHECK_WITHOUT_VALUE, f"`{node.span.text}` is not a known number here", node.span, "has no value",
@@ -134,8 +136,7 @@ def _number(module: Module, node: ast.Expr, at: dict[str, int] | None = None) ->
 
 
 def _property(module: Module, asked: ast.Property, at: dict[str, int]) -> Property:
-    if asked.name.id == "equals":
+    if asked.name.id == "equals" and asked.value is not None:
         return Property("equals", other=_program(module, asked.value, at))
     number = _number(module, asked.value, at) if asked.value is not None else None
     return Property(asked.name.id, asked.op, number)
-

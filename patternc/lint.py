@@ -14,7 +14,7 @@ from itertools import combinations
 
 from patternc import ast, ir
 from patternc.analysis.concrete import Evaluator
-from patternc.analysis.worlds import Check, holds, small_worlds
+from patternc.analysis.worlds import Check, holds, small_worlds, spent
 from patternc.errors import Code, Diagnostic, Related
 from patternc.rewrite import children, walk
 from patternc.source import Span
@@ -23,8 +23,9 @@ MAX_ARMS = 32
 """Arms of a union that are compared."""
 MAX_GROUPS = 24
 """Groups of arms of `+` whose overlap is asked for."""
-MAX_WORK = 100_000
-"""Nodes, shared ones each time they occur, of all candidates that are tried; some 0.2 s."""
+MAX_WORK = 150_000
+"""Nodes of all candidates that are tried, shared ones each time they occur, and conditions that are evaluated for
+them; some 0.3 s."""
 MAX_PROOFS = 24
 """Candidates of one pattern that are put to isl; some 2 ms each."""
 _CORNERS = (("first", "first"), ("last", "last"), ("last", "first"), ("first", "last"))
@@ -84,6 +85,7 @@ class _Linter:
         if self.work < 0 or self.proofs == MAX_PROOFS:
             return False
         survives = holds(check, [self._evaluator(p) for p in programs], self.worlds)
+        self.work -= spent(self.worlds)
         self.proofs += survives
         return survives
 

@@ -76,7 +76,7 @@ class _Loading:
                 else:
                     diagnostics += _broken(item, imported)
                     diagnostics += scope.add(item, imported)
-        module = Module(source, file, scope.names, scope.aliases, tuple(diagnostics))
+        module = Module(source, file, scope.names, scope.aliases, tuple(dict.fromkeys(diagnostics)))
         module.names.update({name: Definition(node, module) for name, node in own.items()})
         return module
 
@@ -209,7 +209,9 @@ def _cycle(links: list[tuple[Key, Source, Span]], key: Key) -> Diagnostic:
 
 
 def _clash(item: ast.Import, name: str, span: Span, other: Span) -> Diagnostic:
-    hint = f"write `as {item.alias.id}_2`, say" if item.alias else f'write `import "{item.path}" as …` and `….{name}`'
+    hint = f'write `import "{item.path}" as …` and `….{name}`'
+    if item.alias:
+        hint = f"choose another name, such as `{item.alias.id}_2`"
     return Diagnostic(
         Code.IMPORT_CLASH,
         f"the import brings in `{name}`, but there is a `{name}` already",
@@ -226,15 +228,9 @@ def _broken(item: ast.Import, imported: Module) -> list[Diagnostic]:
     roots = [d for d in errors if d.code not in (Code.IMPORT_BROKEN, Code.IMPORT_CYCLE)]
     if not roots:
         return errors
+    own = [d for d in roots if d.span.source is imported.source]
+    what = "has an error" if len(own) == 1 else f"has {len(own)} errors" if own else "imports a file with errors"
     line, column = roots[0].span.source.position(roots[0].span.start)
     note = f"{roots[0].span.source.name}:{line}:{column}: {roots[0].message} [{roots[0].code}]"
-    return [
-        *errors,
-        Diagnostic(
-            Code.IMPORT_BROKEN,
-            f"`{item.path}` has {'an error' if len(roots) == 1 else f'{len(roots)} errors'}",
-            item.path_span,
-            label="imported here",
-            notes=(note,),
-        ),
-    ]
+    message = f"`{item.path}` {what}"
+    return [*errors, Diagnostic(Code.IMPORT_BROKEN, message, item.path_span, label="imported here", notes=(note,))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 from lark import Tree
@@ -16,7 +17,8 @@ from patternc.syntax import Builder, TooDeepError
 
 __all__ = ["decode", "parse"]
 
-Mistakes = list[Diagnostic]
+MAX_MISTAKES = 200
+"""Nobody reads more, and to explain one takes some milliseconds."""
 
 
 def decode(data: bytes, name: str, path: Path | None = None) -> Source:
@@ -35,33 +37,47 @@ def decode(data: bytes, name: str, path: Path | None = None) -> Source:
     return source
 
 
-def parse(source: Source) -> tuple[ast.File, Mistakes]:
-    """The items of a text that can be read, and what is wrong with the others, one mistake for each."""
+def parse(source: Source) -> tuple[ast.File, list[Diagnostic]]:
+    """The items of a text that can be read, and what is wrong with the others: the first MAX_MISTAKES mistakes."""
     whole = Span(source, 0, len(source.text))
     if mistakes := text.text_mistakes(source):
         return ast.File((), span=whole), mistakes
-    lexemes = []
-    for lexeme in scan.lexemes(source.text):
-        lexemes.append(lexeme)
-        if len(lexemes) > text.MAX_LEXEMES:
-            return ast.File((), span=whole), [text.too_large(source, f"{text.MAX_LEXEMES:,} words and signs")]
-    parsed = [_item(source, item) for item in scan.items(source.text, lexemes)]
-    nodes = tuple(node for node, _ in parsed if node is not None)
-    return ast.File(nodes, span=whole), [mistake for _, more in parsed for mistake in more]
+    lexemes = list(islice(scan.lexemes(source.text), text.MAX_LEXEMES + 1))
+    if len(lexemes) > text.MAX_LEXEMES:
+        return ast.File((), span=whole), [text.too_large(source, f"{text.MAX_LEXEMES:,} words and signs")]
+    items = _Items(source)
+    nodes = [items.node(item) for item in scan.items(source.text, lexemes)]
+    return ast.File(tuple(node for node in nodes if node), span=whole), items.mistakes
 
 
-def _item(source: Source, lexemes: scan.Lexemes) -> tuple[ast.Item | None, Mistakes]:
-    if too_deep := hints.too_many_brackets(source, lexemes):
-        return None, [too_deep]
-    start, end = lexemes[0].start, lexemes[-1].end
-    try:
-        tree = parser().parse(source.text[start:end])
-    except UnexpectedInput as e:
-        return None, [hints.explain(source, lexemes, e)]
-    assert isinstance(tree, Tree)
-    builder = Builder(source, start)
-    try:
-        node = builder.build(tree)
-    except TooDeepError as e:
-        return None, [hints.too_deep(e.span)]
-    return node, builder.mistakes
+class _Items:
+    """Reads one item after the other, and collects their mistakes."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.mistakes: list[Diagnostic] = []
+        self.unread = 0
+
+    def node(self, lexemes: scan.Lexemes) -> ast.Item | None:
+        """The node of an item; None, and a mistake more, if it cannot be read."""
+        builder = Builder(self.source, lexemes[0].start)
+        try:
+            if bracket := hints.too_deep_bracket(self.source, lexemes):
+                raise TooDeepError(bracket)
+            tree = parser().parse(self.source.text[lexemes[0].start : lexemes[-1].end])
+            assert isinstance(tree, Tree)
+            node = builder.build(tree)
+        except (UnexpectedInput, TooDeepError) as e:
+            self._add(lexemes, e)
+            return None
+        self.mistakes += builder.mistakes
+        return node
+
+    def _add(self, lexemes: scan.Lexemes, error: UnexpectedInput | TooDeepError) -> None:
+        self.unread += 1
+        if self.unread > MAX_MISTAKES:
+            return
+        if isinstance(error, TooDeepError):
+            self.mistakes.append(hints.too_deep(error.span))
+        else:
+            self.mistakes.append(hints.explain(self.source, lexemes, error))

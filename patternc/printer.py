@@ -88,7 +88,7 @@ def _pattern(node: ir.Pattern, depth: int) -> tuple[str, int]:
     raise AssertionError(f"not a pattern: {node}")
 
 
-def _scalar(node: ir.Scalar, depth: int) -> tuple[str, int]:
+def _scalar(node: ir.Node, depth: int) -> tuple[str, int]:
     match node:
         case ir.Const(value):
             return show(value), _LEVEL["unary" if not isinstance(value, bool) and value < 0 else "atom"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from typing import Any
 
 from patternc import ir
 
@@ -35,7 +36,7 @@ def rebuild(node: ir.Node, rule: Callable[[ir.Node], ir.Node | None]) -> ir.Node
 
     A rule returns None for "unchanged". Rules that go deeper call `rebuild` on what they do not handle.
     """
-    changes: dict[str, ir.Node | tuple[ir.Node, ...]] = {}
+    changes: dict[str, Any] = {}
     for field in fields(node):
         value = getattr(node, field.name)
         if isinstance(value, ir.Node):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from patternc import fold, ir
 from patternc.errors import Code
@@ -11,7 +12,7 @@ from patternc.rewrite import rebuild
 from patternc.source import Span
 
 
-def specialise(node: ir.Node, values: Mapping[str, int]) -> ir.Node:
+def specialise(node: ir.Node, values: Mapping[str, int]) -> Any:
     """The node with variables replaced by values and everything folded; names are `h`, `heads`, `layer`, `n`.
 
     With `n`, the lengths of the deeper spaces follow from it, and so do all block sizes, counts and ranges.
@@ -27,7 +28,7 @@ class _Specialiser:
         self.lengths = {0: values["n"]} if "n" in values else {}  # of each space that is entered, where known
         self.done: dict[int, tuple[ir.Node, ir.Node]] = {}  # keeps the key's node alive
 
-    def visit(self, node: ir.Node) -> ir.Node:
+    def visit(self, node: ir.Node) -> Any:
         if id(node) not in self.done:
             self.size += 1
             if self.size > fold.MAX_NODES:
@@ -35,7 +36,7 @@ class _Specialiser:
             self.done[id(node)] = (node, self._rule(node))
         return self.done[id(node)][1]
 
-    def _rule(self, node: ir.Node) -> ir.Node:
+    def _rule(self, node: ir.Node) -> Any:
         visit, span = self.visit, node.span
         match node:
             case ir.Var("n", depth):
@@ -122,7 +123,7 @@ class _Specialiser:
     def _blocks(self, size: ir.Scalar, body: ir.Pattern, span: Span) -> ir.Blocks:
         outer, self.done = self.done, {}  # in another space the same node may have another value
         if isinstance(size, ir.Const) and self.depth in self.lengths:
-            self.lengths[self.depth + 1] = -(-self.lengths[self.depth] // size.value)
+            self.lengths[self.depth + 1] = -(-self.lengths[self.depth] // int(size.value))
         self.depth += 1
         body = self.visit(body)
         self.lengths.pop(self.depth, None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import product
 
-from patternc import ir
+from patternc import fold, ir
 from patternc.analysis.concrete import GiveUpError
 from patternc.analysis.properties import Property
 from patternc.analysis.refute import LENGTHS, Case, Elements, Free, Search, place
@@ -76,13 +76,18 @@ def judge(program: ir.Program, wanted: Property, at: Mapping[str, int]) -> Verdi
 
 
 def _length_of_grids(programs: tuple[ir.Program, ...], at: Mapping[str, int]) -> dict[str, int]:
-    """A grid of known extents admits one length only."""
+    """A grid of known extents admits one length only. SpatError if it has no cells."""
     if "n" in at:
         return {}
     for grid in (grid for p in programs for grid in p.grids):
         extents = [e.value for e in grid.extents if isinstance(e, ir.Const)]
         if len(extents) == len(grid.extents):
-            return {"n": int(math.prod(extents))}
+            if not all(isinstance(e, int) and e >= 1 for e in extents):
+                shape = " * ".join(map(fold.show, extents))
+                raise fold.fail(
+                    Code.GRID_LENGTH, f"a grid of {shape} has no cells", grid.span, "must be 1 or more each"
+                )
+            return {"n": math.prod(map(int, extents))}
     return {}
 
 

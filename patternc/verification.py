@@ -73,7 +73,9 @@ class _Case:
     tensors: Mapping[str, Any]
 
     def to(self, dtype: torch.dtype) -> _Case:
-        return _Case(*(t.to(dtype) for t in (self.q, self.k, self.v, self.d_out, self.d_lse)), self.tensors)
+        moved = [t.to(dtype) for t in (self.q, self.k, self.v, self.d_out, self.d_lse)]
+        q, k, v, d_out, d_lse = moved
+        return _Case(q, k, v, d_out, d_lse, self.tensors)
 
 
 def verify(

@@ -227,16 +227,38 @@ def numbers(d: int) -> st.SearchStrategy[ir.Scalar]:
     return st.recursive(st.one_of(leaf, difference), deeper, max_leaves=6)
 
 
+def reals(d: int) -> st.SearchStrategy[ir.Scalar]:
+    """Real numbers of the space at depth d."""
+    leaf = st.one_of(
+        st.builds(
+            lambda i: ir.Read("score", (i,)), st.one_of(st.sampled_from([ir.Var("q", d), ir.Var("k", d)]), numbers(d))
+        ),
+        st.sampled_from([0.5, -0.25, 0.0, math.inf, -math.inf]).map(ir.Const),
+    )
+    return st.recursive(
+        leaf,
+        lambda inner: st.one_of(
+            st.builds(ir.Binary, st.sampled_from(["+", "-", "*", "min", "max"]), inner, st.one_of(inner, numbers(d))),
+            st.builds(ir.Unary, st.sampled_from(["-", "abs"]), inner),
+            st.builds(ir.If, st.builds(ir.Compare, st.just("<"), inner, inner), inner, numbers(d)),
+        ),
+        max_leaves=3,
+    )
+
+
 def conditions(d: int) -> st.SearchStrategy[ir.Scalar]:
     """Conditions of the space at depth d."""
-    n, op = numbers(d), st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
-    real = st.one_of(st.builds(lambda i: ir.Read("score", (i,)), n), st.sampled_from([0.5, -0.25, math.inf]).map(ir.Const))
+    n, r, op = numbers(d), reals(d), st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
     q, k = ir.Var("q", d), ir.Var("k", d)
     distance = ir.Binary("-", q, k)
     usual = st.one_of(
-        st.builds(lambda w: ir.And((ir.Compare("<=", k, q), ir.Compare("<", distance, ir.Const(w)))), st.integers(1, 60)),
+        st.builds(
+            lambda w: ir.And((ir.Compare("<=", k, q), ir.Compare("<", distance, ir.Const(w)))), st.integers(1, 60)
+        ),
         st.builds(lambda w: ir.Compare("<=", ir.Unary("abs", distance), ir.Const(w)), st.integers(0, 60)),
-        st.builds(lambda s, r: ir.Compare("==", ir.Binary("%", distance, ir.Const(s)), ir.Const(r)), *[st.integers(1, 9)] * 2),
+        st.builds(
+            lambda s, r: ir.Compare("==", ir.Binary("%", distance, ir.Const(s)), ir.Const(r)), *[st.integers(1, 9)] * 2
+        ),
         st.just(ir.Compare("<=", k, q)),
         st.just(ir.Compare("==", ir.Read("ids", (q,)), ir.Read("ids", (k,)))),
         st.builds(lambda w: ir.Compare("==", *[ir.Binary("//", x, ir.Const(w)) for x in (q, k)]), st.integers(1, 40)),
@@ -245,7 +267,7 @@ def conditions(d: int) -> st.SearchStrategy[ir.Scalar]:
         usual,
         usual,
         st.builds(ir.Compare, op, n, n),
-        st.builds(ir.Compare, op, n, real),
+        st.builds(ir.Compare, op, r, st.one_of(r, n)),
         st.builds(lambda i: ir.Read("flags", (i,)), n),
         st.builds(lambda i, j: ir.Read("mask", (i, j)), n, n),
         st.booleans().map(ir.Const),
@@ -302,5 +324,7 @@ def bags(d: int = 0, left: int = 3) -> st.SearchStrategy[ir.Pattern]:
         st.builds(ir.Product, st.tuples(inner, inner)),
     ]
     if d < 2:
-        options.append(st.builds(ir.Blocks, st.integers(1, 24).map(ir.Const), st.deferred(lambda: bags(d + 1, left - 1))))
+        options.append(
+            st.builds(ir.Blocks, st.integers(1, 24).map(ir.Const), st.deferred(lambda: bags(d + 1, left - 1)))
+        )
     return st.one_of(options)

@@ -44,7 +44,21 @@ KINDS: list[list[str]] = [
     ["abs", "log2", "len", "min", "max", "clamp", "cdiv", "support", "top", "sample"],
     ["q", "k", "n", "h", "heads", "layer", "batch"],
     ["causal", "full", "diagonal", "empty"],
-    ["0", "1", "2", "3", "4", "7", "64", "1_000", "0.5", "1.0", "9223372036854775807", "4611686018427387904"],
+    [
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+        "7",
+        "64",
+        "1_000",
+        "100_000",
+        "0.5",
+        "1.0",
+        "9223372036854775807",
+        "4611686018427387904",
+    ],
 ]
 """What may stand for what, roughly, so that most mutations are still sentences."""
 OTHERS = ["pattern", "fn", "where", "check", "import", "over", "for", "if", "else", "match", "not", "with", "pool", "~"]

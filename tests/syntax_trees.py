@@ -215,7 +215,9 @@ def parameter_text(node: ast.Parameter) -> str:
 def property_text(node: ast.Property) -> str:
     if node.value is None:
         return node.name.id
-    return f"{node.name.id} {node.op} {expr_text(node.value)}" if node.op else f"{node.name.id}({expr_text(node.value)})"
+    return (
+        f"{node.name.id} {node.op} {expr_text(node.value)}" if node.op else f"{node.name.id}({expr_text(node.value)})"
+    )
 
 
 def item_text(node: ast.Item) -> str:

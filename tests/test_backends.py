@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 import torch
+
 from patternc.backends import base, inputs
 
 # ------------------------------------------------------------------ discovery
@@ -20,9 +21,7 @@ def test_names_and_loading() -> None:
 
 
 def test_unknown_name_lists_the_backends() -> None:
-    with pytest.raises(
-        ValueError, match=r"unknown backend 'refrence'; did you mean 'reference'\? \(there are: "
-    ):
+    with pytest.raises(ValueError, match=r"unknown backend 'refrence'; did you mean 'reference'\? \(there are: "):
         base.load("refrence")
 
 
@@ -76,7 +75,7 @@ def test_wrong_shapes(shapes: dict[str, tuple[int, ...]], message: str) -> None:
 
 def test_wrong_kinds() -> None:
     q, k, v = tensors()
-    with pytest.raises(TypeError, match="q must be a .*Tensor; found list"):
+    with pytest.raises(TypeError, match=r"q must be a .*Tensor; found list"):
         inputs.check_qkv(q.tolist(), k, v, 4, 2)
     with pytest.raises(TypeError, match=r"k must be float16.*found torch\.int64"):
         inputs.check_qkv(q, k.long(), v, 4, 2)

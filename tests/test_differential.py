@@ -8,7 +8,6 @@ import pytest
 import torch
 from drawn import Program, examples
 from hypothesis import Phase, given, note, settings
-from patternc.backends.torch_arrays import TorchArrays
 from programs import guarded_programs, programs
 from tiles import check_plan
 
@@ -16,6 +15,7 @@ import patternc
 from patternc import ast, parser
 from patternc.analysis import planner
 from patternc.analysis.arrays import NUMPY
+from patternc.backends.torch_arrays import TorchArrays
 from patternc.source import Source
 
 

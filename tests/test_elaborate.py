@@ -28,12 +28,15 @@ def shown(source: str, **values) -> str:
     return text(program(source, **values).pattern)
 
 
+def made_for(source: str, n: int | None, h: int | None, **values) -> ir.Program:
+    made = program(source, **values)
+    made = of_head(made, h) if h is not None else made
+    return bind(made, n) if n is not None else made
+
+
 def code_of(source: str, n: int | None = None, h: int | None = None, **values) -> Code:
     with pytest.raises(SpatError) as caught:
-        made = program(source, **values)
-        made = of_head(made, h) if h is not None else made
-        if n is not None:
-            bind(made, n)
+        made_for(source, n, h, **values)
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.span.source.text == source
     return diagnostic.code

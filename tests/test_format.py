@@ -31,7 +31,7 @@ def formatted(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """All words of the comments without the marks, sorted: a comment too long to stand behind an item moves above it."""
+    """The words of all comments, sorted: a comment that is too long to stand behind an item moves above it."""
     return sorted(" ".join(text[a:b] for a, b in comments(text)).replace("#", " ").split())
 
 
@@ -60,22 +60,27 @@ def assert_formatted_well(text: str) -> str:
     return result
 
 
-@settings(max_examples=examples(400))
+def assert_narrow(result: str) -> None:
+    """No line exceeds the width, but for a few words at the end of deep nesting."""
+    for line in result.split("\n"):
+        assert len(line) <= WIDTH or len(line) - len(line.lstrip()) > WIDTH // 2
+
+
+@settings(max_examples=examples(150))
 @given(files)
 def test_any_tree_is_formatted_and_read_back(drawn: tuple[Random, ast.File]) -> None:
     random, file = drawn
     result = assert_formatted_well(file_text(file))
     assert parse(Source("<test>", result))[0] == file
-    assert max(map(len, result.split("\n"))) <= WIDTH
+    assert_narrow(result)
     assert formatted(respaced(random, result)) == result
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(150))
 @given(files)
 def test_comments_are_kept_wherever_they_stand(drawn: tuple[Random, ast.File]) -> None:
     random, file = drawn
-    result = assert_formatted_well(respaced(random, file_text(file), comments=0.2))
-    assert max(map(len, result.split("\n"))) <= WIDTH
+    assert_narrow(assert_formatted_well(respaced(random, file_text(file), comments=0.2)))
 
 
 def test_names_that_fill_a_line_are_all_that_exceeds_it() -> None:
@@ -86,7 +91,12 @@ def test_names_that_fill_a_line_are_all_that_exceeds_it() -> None:
 
 
 def test_deep_trees_are_quick() -> None:
-    for text in ("(" * 199 + "a" + ")" * 199, "-" * 190 + "a", "f(" * 150 + "a" + ")" * 150, "a | (" * 95 + "a" + ")" * 95):
+    for text in (
+        "(" * 199 + "a" + ")" * 199,
+        "-" * 190 + "a",
+        "f(" * 150 + "a" + ")" * 150,
+        "a | (" * 95 + "a" + ")" * 95,
+    ):
         assert_formatted_well(f"pattern p() = {text}")
 
 

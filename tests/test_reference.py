@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from patternc.backends.reference import Reference, attention, hashed, mask
-from patternc.backends.reference_attention import kept
 
 from patternc import ir
+from patternc.backends.reference import Reference, attention, hashed, mask
+from patternc.backends.reference_attention import kept
 from patternc.errors import Code, SpatError
 
 Q, K, N, H = ir.Var("q"), ir.Var("k"), ir.Var("n"), ir.Var("h")

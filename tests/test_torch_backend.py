@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
+import fifteen
 import pytest
 import tile_plans
 import torch
-from patternc.backends import torch_pieces
+
+import patternc
+from patternc.analysis import planner
+from patternc.analysis.arrays import NUMPY
+from patternc.backends import torch_masks, torch_pieces, torch_run
+from patternc.backends.reference import Reference
 from patternc.backends.reference import attention as dense
+from patternc.backends.torch_arrays import TorchArrays
 from patternc.backends.torch_function import attention, computed_in
 from patternc.backends.torch_masks import Masks
 from patternc.backends.torch_passes import Call, counting
 from patternc.backends.torch_schedule import schedule
+from patternc.backends.torch_tiles import TorchTiles, TorchTilesArtifact
 
 Tensors = list[torch.Tensor]
 
@@ -95,8 +105,8 @@ def assert_accurate(found: Tensors, eager: Tensors, exact: Tensors) -> None:
         assert ours <= 2 * theirs + 4 * eps * x[finite].abs().max(), (name, ours, theirs)
 
 
-@pytest.mark.parametrize("budget", [1 << 9, 1 << 21])
-@pytest.mark.parametrize(("n_q", "n"), [(1, 1), (37, 37), (64, 64), (5, 61), (1, 40)])
+@pytest.mark.parametrize("budget", [1 << 10, 1 << 21])
+@pytest.mark.parametrize(("n_q", "n"), [(1, 1), (37, 37), (48, 48), (5, 61), (1, 40)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_dense_attention(kind: str, n_q: int, n: int, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64 to 1e-10, with all of a row's tiles at once and with few at a time."""
@@ -223,3 +233,128 @@ def test_second_order_gradients_are_refused() -> None:
     (dq,) = torch.autograd.grad(out.sum(), tensors[0], create_graph=True)
     with pytest.raises(RuntimeError, match="no second-order gradients"):
         dq.sum().backward()
+
+
+# ------------------------------------------------------------------ from a program to results
+
+
+def emit(text: str, heads: int = 2, kv_heads: int | None = None, **params: object) -> TorchTilesArtifact:
+    return TorchTiles().emit(patternc.compile(text, heads=heads, **params).program, heads, kv_heads or heads)
+
+
+LOCAL = "pattern local(window: tokens) = { q -> k : 0 <= q - k < window }"
+DOCUMENTS = "pattern documents(doc: int[batch, n]) = causal & { q -> k : doc[q] == doc[k] }"
+
+
+@pytest.mark.parametrize("case", [*fifteen.CASES, *fifteen.ON_GRIDS, *fifteen.HALVED], ids=str)
+def test_fifteen_programs(case: fifteen.Case) -> None:
+    n = 72 if case in (*fifteen.ON_GRIDS, *fifteen.HALVED) else 150
+    text = (fifteen.EXAMPLES / f"{case.name}.spat").read_text()
+    program = patternc.compile(text, case.name, heads=case.heads, layer=case.layer, **case.params).program
+    given = {name: torch.from_numpy(t) for name, t in fifteen.tensors_of(case, n).items()}
+    for n_q in (n, 67):
+        tensors = draw(case.heads, 1, n_q, n)
+        artifacts = [kind.emit(program, case.heads, 1) for kind in (TorchTiles(), Reference())]
+        both = [results(lambda *t, a=a: a(*t, return_lse=True, tensors=given), tensors) for a in artifacts]
+        for f, e in zip(*both, strict=True):
+            torch.testing.assert_close(f, e, rtol=1e-10, atol=1e-12)
+
+
+def test_plans_are_kept_and_forgotten() -> None:
+    artifact = emit(LOCAL, window=5)
+    device = torch.device("cpu")
+    first = artifact.ready(20, 20, 2, device, {})
+    assert artifact.ready(20, 20, 2, device, {}) is first
+    for n in range(21, 21 + torch_run.KEPT_PLANS):
+        artifact.ready(n, n, 2, device, {})
+    assert artifact.ready(20, 20, 2, device, {}) is not first
+
+
+def test_plans_of_run_time_tensors_are_made_anew() -> None:
+    artifact = emit(DOCUMENTS)
+    tensors = draw(2, 2, 20, 20)
+    for split in (5, 13):
+        doc = (torch.arange(20) >= split).long().expand(2, 20)
+        m = artifact(*tensors, tensors={"doc": doc})
+        expected = Reference().emit(artifact.program, 2, 2)(*tensors, tensors={"doc": doc})
+        torch.testing.assert_close(m, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_batch_of_none() -> None:
+    q, k, v = (torch.randn(0, 2, 9, 4, requires_grad=True) for _ in range(3))
+    for artifact, tensors in ((emit(LOCAL, window=5), {}), (emit(DOCUMENTS), {"doc": torch.zeros(0, 9).long()})):
+        out, lse = artifact(q, k, v, return_lse=True, tensors=tensors)
+        assert (out.shape, lse.shape) == ((0, 2, 9, 4), (0, 2, 9))
+        assert [g.shape for g in torch.autograd.grad(out.sum(), (q, k, v))] == [q.shape] * 3
+
+
+def test_kept_masks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    tensors = draw(2, 1, 200, 200, torch.float32)
+    artifact = emit("pattern p() = causal + { q -> k : (q - k) % 3 == h }", kv_heads=1)
+    once, again = (results(lambda *t: artifact(*t, return_lse=True), tensors) for _ in range(2))
+    monkeypatch.setattr(torch_masks, "KEPT_BYTES", 0)
+    fresh = emit("pattern p() = causal + { q -> k : (q - k) % 3 == h }", kv_heads=1)
+    never = results(lambda *t: fresh(*t, return_lse=True), tensors)
+    for a, b, c in zip(once, again, never, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+
+
+def test_executes_the_tiles_that_the_planner_keeps() -> None:
+    artifact = emit(LOCAL, window=100)
+    with counting() as tally:
+        results(lambda *t: artifact(*t, return_lse=True), draw(2, 2, 300, 400))
+    plan = artifact.ready(400, 300, 2, torch.device("cpu"), {}).plan
+    assert plan.tile_q == plan.tile_k == 64
+    assert tally == {"forward": 60, "dq": 60, "dkv": 60} == dict.fromkeys(tally, tile_plans.tiles(plan, 2)[0])
+
+
+def test_planning_on_tensors_gives_the_plan_of_numpy() -> None:
+    for case in fifteen.CASES:
+        program = patternc.compile(fifteen.EXAMPLES / f"{case.name}.spat", case.name, heads=case.heads, **case.params)
+        given = fifteen.tensors_of(case, 90)
+        plans = [
+            planner.plan(program.program, heads=case.heads, n=90, tensors=given, tile_q=8, tile_k=16, xp=xp)
+            for xp in (NUMPY, TorchArrays("cpu"))
+        ]
+        assert len(plans[0].launches) == len(plans[1].launches)
+        for a, b in zip(plans[0].launches, plans[1].launches, strict=True):
+            assert (a.heads, a.batch) == (b.heads, b.batch)
+            for name in ("rows", "first", "count", "kind", "weight"):
+                assert (getattr(a.by_query, name) == getattr(b.by_query, name).numpy()).all()
+                assert (getattr(a.by_key, name) == getattr(b.by_key, name).numpy()).all()
+
+
+def test_autocast_does_not_lower_the_precision() -> None:
+    torch.manual_seed(0)
+    tensors = draw(2, 2, 40, 40, torch.float32)
+    artifact = emit(LOCAL, window=9)
+    plain = results(lambda *t: artifact(*t, return_lse=True), tensors)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = results(lambda *t: artifact(*t, return_lse=True), tensors)
+    for f, e in zip(inside, plain, strict=True):
+        assert torch.equal(f, e)
+
+
+LONG = """
+import resource, torch, patternc
+torch.set_num_threads(1)
+n = 131072
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+attention = patternc.compile("std/local", heads=1, backend="torch", window=1024)
+small = [torch.randn(1, 1, 300, 64, requires_grad=True) for _ in range(3)]
+attention(*small).sum().backward()
+tensors = [torch.randn(1, 1, n, 64, requires_grad=True) for _ in range(3)]
+before = peak()
+out = attention(*tensors)
+out.backward(torch.ones_like(out))
+outputs = sum(t.nbytes for t in (out, *(t.grad for t in tensors))) / 2**20
+print(peak() - before - outputs)
+"""
+
+
+def test_memory_at_131072_tokens() -> None:
+    """Forward and backward need at most 512 MiB beside inputs and outputs (the gradient given is counted as ours)."""
+    done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=True)
+    assert float(done.stdout) <= 512

@@ -42,6 +42,8 @@ class Enclosure(Number):
 
     __slots__ = ("bad", "xp")
     rank = 1
+    bad: Any
+    xp: Any
 
     @classmethod
     def compute(cls, op: str, *args: Any) -> Any:
@@ -94,9 +96,7 @@ class Boxes(Enclosure):
 
     __slots__ = ("_bounds", "base", "span", "terms")
 
-    def __init__(
-        self, xp: Any, terms: dict[Symbol, int], base: Any, span: tuple[int, int], bad: Any = False
-    ) -> None:
+    def __init__(self, xp: Any, terms: dict[Symbol, int], base: Any, span: tuple[int, int], bad: Any = False) -> None:
         self.xp, self.terms, self.base, self.span, self.bad = xp, terms, base, span, bad
         self._bounds: tuple[Any, Any] | None = None
 
@@ -147,7 +147,9 @@ class Boxes(Enclosure):
 # ------------------------------------------------------------------ making them
 
 
-def interval(xp: Any, lo: Any, hi: Any, least: int, most: int, bad: Any = False, modulus: int = 1, rest: int = 0) -> Boxes:
+def interval(
+    xp: Any, lo: Any, hi: Any, least: int, most: int, bad: Any = False, modulus: int = 1, rest: int = 0
+) -> Boxes:
     """Integers from `lo` to `hi`, all of them between `least` and `most`; unknown if those leave the 64 bits."""
     if least < INT64[0] or most > INT64[1]:
         return unknown(xp, bad)
@@ -212,6 +214,7 @@ def bounds(a: Any) -> tuple[Any, Any]:
 
 
 Operation = Callable[..., Any]
+OnBounds = Callable[[tuple[Any, Any], tuple[Any, Any]], tuple[Any, Any]]
 
 
 def _number(on_integers: Operation, on_reals: Operation) -> Operation:
@@ -287,9 +290,28 @@ def _multiply(xp: Any, a: Boxes, b: Boxes) -> Boxes:
     return interval(xp, lo, hi, least, most, bad)
 
 
+def _real_add(xp: Any, a: Reals, b: Reals) -> Reals:
+    clash = either(both(a.hi == math.inf, b.lo == -math.inf), both(a.lo == -math.inf, b.hi == math.inf))
+    return _unless_nan(xp, clash, a.lo + b.lo, a.hi + b.hi, any_bad(a, b))
+
+
+def _real_negate(xp: Any, a: Reals) -> Reals:
+    return Reals(xp, -a.hi, -a.lo, a.bad)
+
+
 def _real_multiply(xp: Any, a: Reals, b: Reals) -> Reals:
     lo, hi = _corners(xp, lambda x, y: x * y, (a.lo, a.hi), (b.lo, b.hi))
-    return Reals(xp, lo, hi, any_bad(a, b))
+    clash = either(both(_may_be_zero(a.lo, a.hi), _infinite(b)), both(_infinite(a), _may_be_zero(b.lo, b.hi)))
+    return _unless_nan(xp, clash, lo, hi, any_bad(a, b))
+
+
+def _infinite(a: Reals) -> Any:
+    return either(a.lo == -math.inf, a.hi == math.inf)
+
+
+def _unless_nan(xp: Any, clash: Any, lo: Any, hi: Any, bad: Any) -> Reals:
+    """The interval, or anything where infinities inside it may clash."""
+    return Reals(xp, choose(xp, clash, math.nan, lo), choose(xp, clash, math.nan, hi), bad)
 
 
 def _without(xp: Any, a: Boxes, m: int) -> Boxes:
@@ -317,12 +339,12 @@ def _reach(xp: Any, ends: tuple[Any, Any]) -> Any:
     return larger(xp, -ends[0], ends[1])
 
 
-def _may_be_zero(b: Boxes) -> Any:
-    return both(b.bounds[0] <= 0, b.bounds[1] >= 0)
+def _may_be_zero(lo: Any, hi: Any) -> Any:
+    return both(lo <= 0, hi >= 0)
 
 
 def _general_quotient(xp: Any, a: Boxes, b: Boxes) -> Boxes:
-    bad = either(any_bad(a, b), _may_be_zero(b))
+    bad = either(any_bad(a, b), _may_be_zero(*b.bounds))
     if b.extent[0] > 0:
         least, most = _corners(xp, lambda x, y: x // y, a.extent, b.extent)
         lo, hi = _corners(xp, lambda x, y: floor_divide(xp, x, y), a.bounds, b.bounds)
@@ -366,7 +388,7 @@ def _reduced(xp: Any, a: Boxes, m: int) -> Boxes:
 
 
 def _general_remainder(xp: Any, a: Boxes, b: Boxes) -> Boxes:
-    bad = either(any_bad(a, b), _may_be_zero(b))
+    bad = either(any_bad(a, b), _may_be_zero(*b.bounds))
     least, most = min(0, b.extent[0] + 1), max(0, b.extent[1] - 1)
     (a_lo, a_hi), (b_lo, b_hi) = a.bounds, b.bounds
     unchanged = both(both(a_lo >= 0, b_lo > 0), a_hi < b_lo)
@@ -376,7 +398,7 @@ def _general_remainder(xp: Any, a: Boxes, b: Boxes) -> Boxes:
 
 
 def _box_power(xp: Any, a: Boxes, b: Boxes) -> Boxes:
-    (a_lo, a_hi), (b_lo, b_hi) = a.bounds, b.bounds
+    a_lo, (b_lo, b_hi) = a.bounds[0], b.bounds
     bad = either(any_bad(a, b), b_lo < 0)
     highest = max(b.extent[1], 0)
     reach = max(_reach(xp, a.extent), 1)
@@ -406,7 +428,7 @@ def _xor(xp: Any, a: Boxes, b: Boxes) -> Boxes:
     hi = lo | free
     any_sign = free < 0
     ends = (*a.extent, *b.extent)
-    bits = max(end.bit_length() for end in ends)
+    bits = max((end if end >= 0 else ~end).bit_length() for end in ends)
     least, most = (0 if min(ends) >= 0 else -(1 << bits)), (1 << bits) - 1
     return interval(xp, choose(xp, any_sign, least, lo), choose(xp, any_sign, most, hi), least, most, any_bad(a, b))
 
@@ -456,7 +478,7 @@ def _ceil_log2(xp: Any, a: Boxes) -> Boxes:
 # ------------------------------------------------------------------ conditions
 
 
-def _compare(on_bounds: Operation) -> Operation:
+def _compare(on_bounds: OnBounds) -> Operation:
     """A comparison; of integers that share symbols, of their difference with zero."""
 
     def on_integers(xp: Any, a: Boxes, b: Boxes) -> Truths:
@@ -598,7 +620,8 @@ def _elements(xp: Any, table: Table, ranges: list[tuple[Any, Any]], bad: Any) ->
 
 def _member(xp: Any, relation: Any, q: Any, k: Any) -> Truths:
     q, k = _integer(xp, q), _integer(xp, k)
-    return Truths(xp, *relation.overlaps(q.bounds, k.bounds), any_bad(q, k))
+    some, missing = relation.overlaps(q.bounds, k.bounds)
+    return Truths(xp, some, missing, any_bad(q, k))
 
 
 def _largest(xp: Any, a: Array) -> int:
@@ -606,8 +629,8 @@ def _largest(xp: Any, a: Array) -> int:
 
 
 _BOX_OPERATIONS: dict[str, Operation] = {
-    "+": _number(_add, lambda xp, a, b: Reals(xp, a.lo + b.lo, a.hi + b.hi, any_bad(a, b))),
-    "-": _number(_subtract, lambda xp, a, b: Reals(xp, a.lo - b.hi, a.hi - b.lo, any_bad(a, b))),
+    "+": _number(_add, _real_add),
+    "-": _number(_subtract, lambda xp, a, b: _real_add(xp, a, _real_negate(xp, b))),
     "*": _number(_multiply, _real_multiply),
     "//": _number(_floor_divide, _anything),
     "%": _number(_remainder, _anything),
@@ -621,7 +644,7 @@ _BOX_OPERATIONS: dict[str, Operation] = {
     ">=": lambda xp, a, b: _BOX_OPERATIONS["<="](xp, b, a),
     "==": _equal,
     "!=": lambda xp, a, b: _not(xp, _equal(xp, a, b)),
-    "neg": _number(lambda xp, a: _scaled(xp, a, -1, a.bad), lambda xp, a: Reals(xp, -a.hi, -a.lo, a.bad)),
+    "neg": _number(lambda xp, a: _scaled(xp, a, -1, a.bad), _real_negate),
     "abs": _number(_absolute, _real_absolute),
     "log2": _number(_ceil_log2, _anything),
     "not": _not,

@@ -332,6 +332,7 @@ def _cover(size: Scalar, body: Pattern, node: ir.Cover) -> Pattern:
     def cover(w: World, c: Cell) -> int:
         s, n = _positive(size, w, c), c.n[-1]
         q, k = c.q[-1] // s * s, c.k[-1] // s * s
+        w.step()
         at = (id(node), w.h, *c.bound.values(), q, k)
         if at not in w.rows:
             cells = (c.at(i, j) for i in range(q, min(q + s, n)) for j in range(k, min(k + s, n)))
@@ -343,6 +344,7 @@ def _cover(size: Scalar, body: Pattern, node: ir.Cover) -> Pattern:
 
 def _selection(node: ir.Pattern, choose: Callable[[World, Cell], frozenset[int]]) -> Pattern:
     def selection(w: World, c: Cell) -> int:
+        w.step()
         at = (id(node), w.h, *c.bound.values(), c.q[-1])
         if at not in w.rows:
             w.rows[at] = choose(w, c)
@@ -352,6 +354,7 @@ def _selection(node: ir.Pattern, choose: Callable[[World, Cell], frozenset[int]]
 
 
 def _candidates(w: World, c: Cell, of: Pattern) -> list[Cell]:
+    w.step(c.n[-1])
     row = (c.at(c.q[-1], k) for k in range(c.n[-1]))
     return [cell for cell in row if of(w, cell)]
 

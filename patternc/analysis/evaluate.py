@@ -45,11 +45,11 @@ class Meaning:
         return Evaluation(self, (), q, k).multiplicity(self.pattern)
 
     def _prepare(self, node: ir.Pattern, space: Space, n: int, first: int) -> None:
-        """Computes the relations in a pattern of a space of n positions for queries from `first` on, innermost first."""
+        """Makes the relations of a pattern in a space of n positions, innermost first, for queries from `first` on."""
         match node:
-            case ir.Blocks(ir.Const(size), body):
+            case ir.Blocks(ir.Const(int() as size), body):
                 self._prepare(body, (*space, size), -(-n // size), first // size)
-            case ir.Cover(ir.Const(size), body):
+            case ir.Cover(ir.Const(int() as size), body):
                 self._prepare(body, space, n, first // size * size)
                 self._relate(node, space, first, cover_relation, body, size=size, n=n)
             case ir.Top(ir.Const(count), by, of):
@@ -65,7 +65,9 @@ class Meaning:
             case ir.Complement(a) | ir.Support(a):
                 self._prepare(a, space, n, first)
 
-    def _relate(self, node: ir.Pattern, space: Space, first: int, make: Any, body: ir.Pattern, *more: Any, **options: Any) -> None:
+    def _relate(
+        self, node: ir.Pattern, space: Space, first: int, make: Any, body: ir.Pattern, *more: Any, **options: Any
+    ) -> None:
         """Makes the relation of a node, unless one that reaches as far down is there."""
         known = self.relations.get((id(node), space))
         if known is None or known.first * known.size > first:
@@ -100,7 +102,7 @@ class Evaluation:
                 return apply("-", 1, self.multiplicity(a))
             case ir.Support(a):
                 return minimum(self.multiplicity(a), 1)
-            case ir.Blocks(ir.Const(size), body):
+            case ir.Blocks(ir.Const(int() as size), body):
                 q, k = apply("//", self.q, size), apply("//", self.k, size)
                 return Evaluation(self.meaning, (*self.space, size), q, k).multiplicity(body)
             case ir.Cover() | ir.Top() | ir.Sample():

@@ -11,7 +11,10 @@ from patternc.plan import Launch, Runs
 
 
 def grouped(
-    classes: Sequence[tuple[int, ...]], batch: Sequence[int | None], tiling: Callable[[int, int | None], Tiling], xp: Any
+    classes: Sequence[tuple[int, ...]],
+    batch: Sequence[int | None],
+    tiling: Callable[[int, int | None], Tiling],
+    xp: Any,
 ) -> tuple[Launch, ...]:
     """The launches of heads in `classes`, where `tiling(h, b)` is the tiling of a class that holds head h, in batch row
     b; `batch[i]` is the number of batch rows on which class i depends, or None. Equal tilings share a launch."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from patternc import ir
-from patternc.analysis.arrays import NumpyArrays
+from patternc.analysis.arrays import NUMPY
 from patternc.analysis.evaluate import Meaning
 from patternc.analysis.measure import row_counts
 from patternc.analysis.planner import Meanings
@@ -34,7 +34,7 @@ class At:
 
     def __init__(self, program: ir.Program, n: int, heads: int) -> None:
         self.program, self.n, self.heads = program, n, heads
-        self.xp = NumpyArrays()
+        self.xp = NUMPY
 
     def failure(self, wanted: Property) -> tuple[Failure, Head] | None:
         """The first failure and its head. TooLongError where bags are to be compared."""

@@ -98,7 +98,8 @@ def _singles(area: Area, row: Array, column: Array, level: int, weight: Array, x
     shape = (row.shape[0], 1 << level, 1 << level)
     across = xp.minimum(across, area.columns - 1)
     parts = (down[:, :, None], across[:, None, :], weight[:, None, None])
-    return tuple(xp.broadcast_to(a, shape).reshape(-1) for a in parts)  # type: ignore[return-value]
+    row, column, weight = (xp.broadcast_to(a, shape).reshape(-1) for a in parts)
+    return row, column, weight
 
 
 def _sampled(

@@ -64,7 +64,7 @@ class Number:
     __and__, __rand__ = _operator("and"), _reflected("and")
     __or__, __ror__ = _operator("or"), _reflected("or")
     __lt__, __le__, __gt__, __ge__ = _operator("<"), _operator("<="), _operator(">"), _operator(">=")
-    __eq__, __ne__ = _operator("=="), _operator("!=")  # type: ignore[assignment]
+    __eq__, __ne__ = _operator("=="), _operator("!=")
 
     def __neg__(self) -> Any:
         return apply("neg", self)
@@ -253,26 +253,37 @@ def wrapped(a: Any) -> Any:
 Operation = Callable[..., Cells]
 
 
-def _strict(function: Callable[[Any, Any], Any]) -> Operation:
-    """An operation that is valid where both operands are."""
+def _arithmetic(function: Callable[[Any, Any], Any]) -> Operation:
+    """An operation on numbers that is valid where both operands are."""
 
     def run(xp: Any, a: Cells, b: Cells) -> Cells:
-        return Cells(wrapped(function(*alike(xp, a.value, b.value))), both(a.ok, b.ok), xp)
+        return Cells(wrapped(function(*_numbers(xp, a, b))), both(a.ok, b.ok), xp)
 
     return run
 
 
+def _comparison(function: Callable[[Any, Any], Any]) -> Operation:
+    return lambda xp, a, b: Cells(function(*alike(xp, a.value, b.value)), both(a.ok, b.ok), xp)
+
+
+def _numbers(xp: Any, *operands: Cells) -> tuple[Any, Any]:
+    """The values of two numbers; that of `INVALID`, a truth value, as an integer, for tensors do not calculate with
+    truth values."""
+    x, y = (int(a.value) if isinstance(a.value, bool) else a.value for a in operands)
+    return alike(xp, x, y)
+
+
 def smaller(xp: Any, a: Any, b: Any) -> Any:
-    """The minimum of values, plain or arrays of one type."""
+    """The minimum of values, plain or arrays of one type; NaN if either is."""
     if isinstance(a, Plain):
-        return min(a, b) if isinstance(b, Plain) else xp.minimum(b, a)
+        return (a if a != a else min(b, a)) if isinstance(b, Plain) else xp.minimum(b, a)
     return xp.minimum(a, b)
 
 
 def larger(xp: Any, a: Any, b: Any) -> Any:
-    """The maximum of values, plain or arrays of one type."""
+    """The maximum of values, plain or arrays of one type; NaN if either is."""
     if isinstance(a, Plain):
-        return max(a, b) if isinstance(b, Plain) else xp.maximum(b, a)
+        return (a if a != a else max(b, a)) if isinstance(b, Plain) else xp.maximum(b, a)
     return xp.maximum(a, b)
 
 
@@ -282,14 +293,14 @@ def clip(xp: Any, a: Any, lo: Any, hi: Any) -> Any:
 
 
 def _extreme(function: Callable[[Any, Any, Any], Any]) -> Operation:
-    return lambda xp, a, b: Cells(function(xp, *alike(xp, a.value, b.value)), both(a.ok, b.ok), xp)
+    return lambda xp, a, b: Cells(function(xp, *_numbers(xp, a, b)), both(a.ok, b.ok), xp)
 
 
 def _divide(function: Callable[[Any, Any, Any], Any]) -> Operation:
     """Floor division or remainder; invalid where the divisor is zero."""
 
     def run(xp: Any, a: Cells, b: Cells) -> Cells:
-        x, y = alike(xp, a.value, b.value)
+        x, y = _numbers(xp, a, b)
         ok, zero = both(a.ok, b.ok), y == 0
         if isinstance(zero, bool):
             return INVALID if zero else Cells(wrapped(function(xp, x, y)), ok, xp)
@@ -314,7 +325,7 @@ def _is_power_of_two(y: Any) -> bool:
 
 def _power(xp: Any, a: Cells, b: Cells) -> Cells:
     """a ** b; of integers invalid where b < 0."""
-    x, y = alike(xp, a.value, b.value)
+    x, y = _numbers(xp, a, b)
     ok = both(a.ok, b.ok)
     if _is_real(xp, x) or _is_real(xp, y):
         return _real_power(xp, x, y, ok)
@@ -383,21 +394,21 @@ def _read(xp: Any, table: Table, *indices: Cells) -> Cells:
 
 
 _CELL_OPERATIONS: dict[str, Operation] = {
-    "+": _strict(operator.add),
-    "-": _strict(operator.sub),
-    "*": _strict(operator.mul),
+    "+": _arithmetic(operator.add),
+    "-": _arithmetic(operator.sub),
+    "*": _arithmetic(operator.mul),
     "//": _divide(floor_divide),
     "%": _divide(remainder),
     "**": _power,
-    "^": _strict(operator.xor),
+    "^": _arithmetic(operator.xor),
     "min": _extreme(smaller),
     "max": _extreme(larger),
-    "<": _strict(operator.lt),
-    "<=": _strict(operator.le),
-    ">": _strict(operator.gt),
-    ">=": _strict(operator.ge),
-    "==": _strict(operator.eq),
-    "!=": _strict(operator.ne),
+    "<": _comparison(operator.lt),
+    "<=": _comparison(operator.le),
+    ">": _comparison(operator.gt),
+    ">=": _comparison(operator.ge),
+    "==": _comparison(operator.eq),
+    "!=": _comparison(operator.ne),
     "neg": lambda xp, a: Cells(wrapped(-a.value), a.ok, xp),
     "abs": lambda xp, a: Cells(wrapped(abs(a.value)), a.ok, xp),
     "log2": _log2,

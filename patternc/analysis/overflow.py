@@ -70,7 +70,7 @@ class Watch(Evaluation):
         match node:
             case ir.Where(condition):
                 self.scalar(condition)
-            case ir.Blocks(ir.Const(size), body):
+            case ir.Blocks(ir.Const(int() as size), body):
                 deeper = Watch(self.meaning, (*self.space, size), self.q // size, self.k // size)
                 deeper.visit(body)
                 self.overflow = self.overflow or deeper.overflow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from patternc import ir
 from patternc.analysis.formula import conj, disj, exists, neg, number, relation, variable
@@ -63,7 +64,7 @@ def nonempty(subject: Subject) -> Answer:
     """Every row has a key."""
     (program,) = subject.programs
     subject = Subject((_with_whole_selections(program),), subject.given)
-    if any(somewhere(subject, k=k).proved for k in ("own", "first", "last")):
+    if any(somewhere(replace(subject, patient=False), k=k).proved for k in ("own", "first", "last")):
         return PROVED
 
     def build(t: Translator) -> str:

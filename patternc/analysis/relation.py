@@ -5,6 +5,7 @@ A relation is computed once, before the pattern around it is asked for cells or 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,8 +34,8 @@ class Relation:
     """Cells of an index space: in each row, disjoint runs of columns. A row stands for `size` queries and a column for
     `size` keys of the space. Rows below `first` are not known, and must not be asked for.
 
-    Runs lie on one line: column c of row r at (r - first) · stride + c, with stride above every run's end. Level l holds
-    the union and the intersection of the runs in every aligned group of 2^l rows, so that two groups hold any box.
+    Runs lie on one line: column c of row r at (r - first) · stride + c, with stride above every run's end. Level l
+    holds the union and the intersection of the runs in every aligned group of 2^l rows; two groups hold any box.
     """
 
     def __init__(self, xp: Any, strips: Strips, first: int, rows: int, columns: int, size: int = 1) -> None:
@@ -51,7 +52,9 @@ class Relation:
         if self.size > 1:
             q, k = q // self.size, k // self.size
         at = (q - self.first) * self.stride + k
-        return self._dense()[at] if self.rows * self.stride <= DENSE_CELLS else self._reaches(self._levels[0][0], at, at)
+        return (
+            self._dense()[at] if self.rows * self.stride <= DENSE_CELLS else self._reaches(self._levels[0][0], at, at)
+        )
 
     def _dense(self) -> Array:
         if self._bitmap is None:
@@ -72,7 +75,7 @@ class Relation:
     # -------------------------------------------------------------- boxes
 
     def overlaps(self, q: tuple[Array, Array], k: tuple[Array, Array]) -> tuple[Array, Array]:
-        """For boxes q[0] .. q[1], k[0] .. k[1]: whether some cell may be in the relation, and whether one may not be."""
+        """For boxes q[0] .. q[1], k[0] .. k[1]: whether a cell may be in it, and whether one may be missing."""
         top, bottom = (end // self.size - self.first for end in q)
         left, right = (end // self.size for end in k)
         height = bottom - top
@@ -114,7 +117,9 @@ class Relation:
 # ------------------------------------------------------------------ rounding
 
 
-def cover_relation(body: Multiplicity, *, size: int, first: int, n: int, xp: Any, counter: Counter | None = None) -> Relation:
+def cover_relation(
+    body: Multiplicity, *, size: int, first: int, n: int, xp: Any, counter: Counter | None = None
+) -> Relation:
     """The cells of a space of n positions whose size×size block holds a cell of `body`, for queries from `first` on.
 
     `body` is asked for all queries of the blocks that hold queries from `first` on."""
@@ -133,11 +138,15 @@ def top_relation(
 ) -> Relation:
     """Of each row of `of` from `first` on, the keys with the largest `by`: so many, if `count` is an int, else the
     shortest prefix with that share of the row's softmax mass. Keys whose score is NaN or invalid are never chosen."""
-    chosen = [
-        _points(row, key, xp)
-        for row, key, score in _candidates(of, by, first, n, xp, counter or Counter())
-        for row, key in [_best(row, key, score, count, xp)]
-    ]
+    counter = counter or Counter()
+    area = Area(first, n - first, n, max(1, min(64, SELECTED_AT_ONCE // n)), 64)
+    chosen = []
+    for row, column, partial in _kept_tiles(of, area, xp, counter):
+        score, candidate = _scored(of, by, area, row, column, partial, xp, counter)
+        if isinstance(count, int) and count > 0:
+            candidate = candidate & _may_be_chosen(row, score, candidate, count, xp)
+        best = _best(*_listed(area, row, column, score, candidate, xp), count, xp)
+        chosen.append(_points(*best, xp))
     return Relation(xp, merged(chosen, xp), first, n - first, n)
 
 
@@ -169,11 +178,8 @@ def _mix(x: Any) -> Any:
     return x ^ (x >> 16)
 
 
-def _candidates(
-    of: Multiplicity, by: Multiplicity, first: int, n: int, xp: Any, counter: Counter
-) -> Iterator[tuple[Array, Array, Array]]:
-    """Row (counted from `first`), key and score of the cells of `of`, some rows at a time; a row's keys ascend."""
-    area = Area(first, n - first, n, max(1, min(64, SELECTED_AT_ONCE // n)), 64)
+def _kept_tiles(of: Multiplicity, area: Area, xp: Any, counter: Counter) -> Iterator[tuple[Array, Array, Array]]:
+    """Row and column of tiles with cells, and whether they are partial; some whole rows of tiles at a time."""
     strips, _ = strips_of(of, area, xp, counter)
     strip, offset = spread_out(strips.count, xp)
     row, column, partial = strips.row[strip], strips.first[strip] + offset, strips.kind[strip] == PARTIAL
@@ -182,31 +188,57 @@ def _candidates(
     start = 0
     for this, following in zip(ends, [*ends[1:], None], strict=True):
         if this > start and (following is None or following - start > most):
-            at = slice(start, this)
-            yield _scored(of, by, area, row[at], column[at], partial[at], xp, counter)
+            yield row[start:this], column[start:this], partial[start:this]
             start = this
 
 
 def _scored(
     of: Multiplicity, by: Multiplicity, area: Area, row: Array, column: Array, partial: Array, xp: Any, counter: Counter
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array]:
+    """The scores (tiles, tile_q, tile_k) of the cells of tiles, and whether they are candidates."""
     q, k = tile_positions(area, row, column, xp)
     shape = (row.shape[0], area.tile_q, area.tile_k)
-    kept = (row[:, None, None] * area.tile_q + xp.arange(0, area.tile_q)[:, None] < area.n_q) & (
+    candidate = (row[:, None, None] * area.tile_q + xp.arange(0, area.tile_q)[:, None] < area.n_q) & (
         column[:, None, None] * area.tile_k + xp.arange(0, area.tile_k) < area.n
     )
     some = xp.flatnonzero(partial)
     if some.shape[0]:
-        kept[some] &= tile_cells(of, q[some], k[some], xp, counter) > 0
+        candidate[some] &= tile_cells(of, q[some], k[some], xp, counter) > 0
     with xp.quiet():
         score = by(Cells(q, True, xp), Cells(k, True, xp))
     counter.cells += shape[0] * shape[1] * shape[2]
     score = Cells(score) if isinstance(score, Plain) else score
     value = xp.full(shape, float(score.value)) if isinstance(score.value, Plain) else xp.real(score.value)
-    known = both(value == value, score.ok)
-    at = xp.flatnonzero(kept & xp.broadcast_to(known, shape))
-    q, k, value = (xp.broadcast_to(a, shape).reshape(-1)[at] for a in (q, k, value))
-    return q - area.q_start, k, value
+    return xp.broadcast_to(value, shape), candidate & both(value == value, score.ok)
+
+
+def _may_be_chosen(row: Array, score: Array, candidate: Array, count: int, xp: Any) -> Array:
+    """Whether a candidate is among the `count` best, as far as can be said without sorting all: if so many groups of
+    eight neighbours hold a candidate of some score, none below it is chosen."""
+    tiles, height, width = score.shape
+    groups = xp.max(xp.where(candidate, score, -math.inf).reshape(tiles, height, width // 8, 8), (3,))
+    start = xp.searchsorted(row, row)
+    line = xp.cumsum(xp.integer(start == xp.arange(0, tiles))) - 1
+    place = xp.arange(0, tiles) - start
+    most = xp.max(place, (0,)).item() + 1
+    if most * (width // 8) < count:
+        return candidate
+    table = xp.full((line[-1].item() + 1, height, most, width // 8), -math.inf)
+    table[line, :, place] = groups
+    table = table.reshape(table.shape[0], height, most * (width // 8))
+    rows, columns = xp.arange(0, table.shape[0])[:, None], xp.arange(0, height)[None, :]
+    bound = table[rows, columns, xp.argsort(-table)[:, :, count - 1]]
+    return score >= bound[line][:, :, None]
+
+
+def _listed(
+    area: Area, row: Array, column: Array, score: Array, candidate: Array, xp: Any
+) -> tuple[Array, Array, Array]:
+    """Row (counted from the area's first), key and score of the candidates; a row's keys ascend."""
+    q, k = tile_positions(area, row, column, xp)
+    at = xp.flatnonzero(candidate)
+    row, key, score = (xp.broadcast_to(a, candidate.shape).reshape(-1)[at] for a in (q - area.q_start, k, score))
+    return row, key, score
 
 
 def _best(row: Array, key: Array, score: Array, count: float, xp: Any) -> tuple[Array, Array]:
@@ -214,28 +246,35 @@ def _best(row: Array, key: Array, score: Array, count: float, xp: Any) -> tuple[
     order = xp.argsort(-score)
     order = order[xp.argsort(row[order])]
     row, key, score = row[order], key[order], score[order]
-    start = xp.searchsorted(row, row)
+    start, end = xp.searchsorted(row, row), xp.searchsorted(row, row, right=True)
     rank = xp.arange(0, row.shape[0]) - start
     if isinstance(count, int):
         at = xp.flatnonzero(rank < count)
     else:
-        at = xp.flatnonzero(_within_share(rank, score, score[start], count, xp))
+        at = xp.flatnonzero(_within_share(rank, end - start, score, score[start], count, xp))
     return row[at], key[at]
 
 
-def _within_share(rank: Array, score: Array, best: Array, share: float, xp: Any) -> Array:
-    """Whether the keys before this one, by descending score, have less than the share of their row's softmax mass."""
-    if not rank.shape[0]:
-        return rank < 0
+def _within_share(rank: Array, length: Array, score: Array, best: Array, share: float, xp: Any) -> Array:
+    """Whether the keys before this one, by descending score, have less than the share of their row's softmax mass;
+    `rank` is the key's place in its row, `length` the row's number of keys, `best` its first score."""
     # A best score of ±inf must not meet itself in a difference.
     weight = xp.exp(xp.where(score == best, 0.0, score) - xp.where(score == best, 0.0, best))
-    line = xp.cumsum(xp.integer(rank == 0)) - 1
-    length = xp.max(rank, (0,)).item() + 1
-    table = xp.full((line[-1].item() + 1, length), 0.0)
-    table[line, rank] = weight
-    mass = xp.cumsum(table)
-    before = mass[line, xp.maximum(rank - 1, 0)]
-    return (rank == 0) | (before < share * mass[line, length - 1])
+    result = rank == 0
+    size = ceil_log2(xp, length)
+    for bits in range(_largest_bits(size, xp) + 1):  # rows of like length together, so that padding stays small
+        at = xp.flatnonzero(size == bits)
+        if at.shape[0]:
+            line, place = xp.cumsum(xp.integer(rank[at] == 0)) - 1, rank[at]
+            table = xp.full((line[-1].item() + 1, 1 << bits), 0.0)
+            table[line, place] = weight[at]
+            mass = xp.cumsum(table)
+            result[at] |= mass[line, xp.maximum(place - 1, 0)] < share * mass[line, (1 << bits) - 1]
+    return result
+
+
+def _largest_bits(size: Array, xp: Any) -> int:
+    return xp.max(size, (0,)).item() if size.shape[0] else -1
 
 
 def _points(row: Array, key: Array, xp: Any) -> Strips:

@@ -129,10 +129,17 @@ def never(subject: Subject, build: Build) -> Answer:
     The second attempt knows more facts of opaque terms, which proves more and costs more.
     """
     levels = (CONSTANT, ROW, CELL)
-    first: Answer = attempt(lambda: _never(_formula(subject, build, levels, False), MAX_OPERATIONS)) or UNKNOWN
+    plain = attempt(lambda: _formula(subject, build, levels, False))
+    if plain is None:
+        return UNKNOWN
+    first: Answer = attempt(lambda: _never(plain, MAX_OPERATIONS)) or UNKNOWN
     if first.proved:
         return first
-    return attempt(lambda: _again(_formula(subject, build, levels, True), subject.patient)) or first
+    richer = attempt(lambda: _formula(subject, build, levels, True)) or plain
+    operations = PATIENT_OPERATIONS if subject.patient and "exists" not in richer.text else MAX_OPERATIONS
+    if richer.text == plain.text and operations == MAX_OPERATIONS:
+        return first
+    return attempt(lambda: _never(richer, operations)) or first
 
 
 def never_in_rows(subject: Subject, build: Build) -> Answer:
@@ -159,10 +166,6 @@ def _formula(subject: Subject, build: Build, levels: tuple[int, ...], facts: boo
     order = [*names(t, levels), *(name for name, _ in indices)]
     where = [relation("==", variable(name), index) for name, index in indices]
     return _Formula(t, order, conj(*domain(t, levels), *where, text), elements)
-
-
-def _again(formula: _Formula, patient: bool) -> Answer:
-    return _never(formula, PATIENT_OPERATIONS if patient and "exists" not in formula.text else MAX_OPERATIONS)
 
 
 def _never(formula: _Formula, operations: int) -> Answer:

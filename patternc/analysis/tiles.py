@@ -86,9 +86,11 @@ class Tiling:
 # ------------------------------------------------------------------ bisection
 
 
-def bisect(multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter, *, any_cell: bool = False) -> Iterator[Found]:
-    """Every tile that may hold a cell, in boxes as large as can be decided. With `any_cell`, a box is decided as soon as
-    each of its cells is kept, with whatever multiplicity."""
+def bisect(
+    multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter, *, any_cell: bool = False
+) -> Iterator[Found]:
+    """Every tile that may hold a cell, in boxes as large as can be decided. With `any_cell`, a box is decided as soon
+    as each of its cells is kept, with whatever multiplicity."""
     start = xp.arange(0, 1)
     stack = [((max(area.rows, area.columns) - 1).bit_length(), start, start)]
     while stack:
@@ -121,7 +123,8 @@ def _box_bounds(
     keys = interval(xp, k, xp.minimum(k + ((area.tile_k << level) - 1), end), 0, end)
     with xp.quiet():
         m = multiplicity(queries, keys)
-    return tuple(_spread(b, row.shape, xp) for b in bounds(m))  # type: ignore[return-value]
+    lo, hi = (_spread(b, row.shape, xp) for b in bounds(m))
+    return lo, hi
 
 
 def _spread(a: Any, shape: tuple[int, ...], xp: Any) -> Array:
@@ -192,7 +195,7 @@ def _looks(area: Area, xp: Any) -> Iterator[tuple[Array, Array]]:
     """Offsets, of two axes, at which to look into tiles that are still in doubt: some scattered cells, then the
     diagonals and the middles, then all. Most partial tiles show two multiplicities before the last."""
     cells = area.tile_q * area.tile_k
-    if SCATTERED * 4 <= cells:
+    if cells >= SCATTERED * 4:
         i = xp.arange(0, SCATTERED)
         golden = (i * 2654435769) % (1 << 32)  # multiples of the golden ratio fill a side evenly
         yield (i * area.tile_q // SCATTERED)[None, :], ((golden * area.tile_k) >> 32)[None, :]
@@ -244,12 +247,11 @@ def _full_strips(area: Area, found: Found, xp: Any) -> tuple[Strips, Strips]:
     height = xp.minimum(area.rows - row, 1 << found.level)
     width = xp.minimum(area.columns - column, 1 << found.level)
 
-    def strips(down: Array, down_count: Array, across: Array, across_count: Array) -> Strips:
+    def strips(down: Array, down_count: Array, across: Array, across_count: Array, weight: Array) -> Strips:
         box, offset = spread_out(down_count, xp)
-        weight = found.weight[box]
-        return Strips(down[box] + offset, across[box], across_count[box], xp.full(box.shape, FULL), weight)
+        return Strips(down[box] + offset, across[box], across_count[box], xp.full(box.shape, FULL), weight[box])
 
-    return strips(row, height, column, width), strips(column, width, row, height)
+    return strips(row, height, column, width, found.weight), strips(column, width, row, height, found.weight)
 
 
 def _single_strips(row: Array, column: Array, lo: Array, hi: Array, xp: Any) -> tuple[Strips, Strips]:

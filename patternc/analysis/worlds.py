@@ -108,6 +108,8 @@ def _unknown(i: int) -> Callable[[str, str, int, int], Value]:
 def holds(check: Check, programs: Sequence[Evaluator], worlds: Sequence[World]) -> bool:
     """Whether the claim holds in every world in which the programs have a value, and there is one. A claim that takes
     too long is taken to be false."""
+    for world in worlds:
+        world.steps = STEPS
     tried = 0
     for outcome in (_outcome(check, programs, world) for world in worlds):
         if outcome is False:
@@ -116,9 +118,13 @@ def holds(check: Check, programs: Sequence[Evaluator], worlds: Sequence[World]) 
     return tried > 0
 
 
+def spent(worlds: Sequence[World]) -> int:
+    """The conditions that the last claim took."""
+    return sum(STEPS - max(0, world.steps) for world in worlds)
+
+
 def _outcome(check: Check, programs: Sequence[Evaluator], world: World) -> bool | None:
     world.rows.clear()
-    world.steps = STEPS
     try:
         return check(lambda i, q, k: programs[i].multiplicity(world, q, k), world.n)
     except NoValueError:

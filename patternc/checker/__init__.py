@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from patternc import ast
 from patternc.checker.declarations import Declarations, imported_by
+from patternc.checker.scope import Callee
 from patternc.errors import Code, Diagnostic, in_order
 from patternc.loader import Module
-from patternc.checker.scope import Callee
 
 
 def check(module: Module) -> list[Diagnostic]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from patternc import ast, suggest
+from patternc.checker.scope import Callee, Read, Scope, Typed, references
 from patternc.errors import Code, Diagnostic, Related
 from patternc.loader import Module
-from patternc.checker.scope import Callee, Read, Scope, Typed, references
 from patternc.source import Span
 from patternc.types import (
     BLOCKS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from patternc import ast
 from patternc.builtins import COMPREHENSIONS, FUNCTIONS, BuiltIn
 from patternc.checker.base import Judge, bare
-from patternc.errors import Code
 from patternc.checker.scope import Scope, Typed, together
+from patternc.errors import Code
 from patternc.suggest import listed
 from patternc.types import (
     CONDITION,

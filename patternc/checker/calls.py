@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from patternc import ast
 from patternc.checker.base import bare, snippet
 from patternc.checker.builtins import BuiltIns, Given
-from patternc.errors import Code
 from patternc.checker.scope import Callee, Entry, Formal, Scope, Typed, together
+from patternc.errors import Code
 from patternc.source import Span
 from patternc.suggest import listed
 from patternc.types import (

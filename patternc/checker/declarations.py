@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from patternc import ast
 from patternc.builtins import BATCH, RESERVED_PARAMETERS
+from patternc.checker.scope import Callee, Entry, Formal, Owner, Scope, Typed, in_order, references
 from patternc.checker.statements import Statements
 from patternc.errors import Code
 from patternc.loader import Module
-from patternc.checker.scope import Callee, Entry, Formal, Owner, Scope, Typed, in_order, references
 from patternc.types import (
     BLOCKS,
     CONDITION,

@@ -13,9 +13,9 @@ from patternc.builtins import COMPREHENSIONS, FUNCTIONS, NAMES
 from patternc.checker.base import CELL, bare, snippet
 from patternc.checker.names import KINDS
 from patternc.checker.operators import Operators
+from patternc.checker.scope import Callee, Entry, Scope, Typed, together
 from patternc.errors import Code
 from patternc.loader import Module
-from patternc.checker.scope import Callee, Entry, Scope, Typed, together
 from patternc.suggest import listed
 from patternc.types import (
     BLOCKS,

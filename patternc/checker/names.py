@@ -9,8 +9,8 @@ from patternc import ast
 from patternc.builtins import BATCH, COMPREHENSIONS, FOREIGN, FUNCTIONS, NAMES, PATTERNS, POSITIONS
 from patternc.checker.base import MAX_SUGGESTIONS, snippet
 from patternc.checker.calls import Calls
-from patternc.errors import Code
 from patternc.checker.scope import Callee, Entry, Read, Scope, Typed, together
+from patternc.errors import Code
 from patternc.suggest import listed
 from patternc.types import (
     BLOCKS,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from patternc import ast
 from patternc.checker.base import bare, shortened, snippet
 from patternc.checker.names import Names
-from patternc.errors import Code
 from patternc.checker.scope import Scope, Typed, together
+from patternc.errors import Code
 from patternc.source import Span
 from patternc.types import (
     CONDITION,

@@ -6,8 +6,8 @@ from patternc import ast
 from patternc.builtins import BOUNDS, FLAGS, LENGTHS, PROPERTIES
 from patternc.checker.base import snippet
 from patternc.checker.expressions import Expressions
-from patternc.errors import Code
 from patternc.checker.scope import Owner, Scope
+from patternc.errors import Code
 from patternc.source import Span
 from patternc.suggest import listed
 

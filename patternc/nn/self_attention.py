@@ -35,7 +35,7 @@ class SelfAttention(torch.nn.Module):
         """x (B, N, embed_dim) to the same shape."""
         q, k, v = (self._heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
         dropout_p = self.dropout if self.training else 0.0
-        out = self.compiled(q, k, v, dropout_p=dropout_p, **runtime_tensors)
+        out: Any = self.compiled(q, k, v, dropout_p=dropout_p, **runtime_tensors)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:

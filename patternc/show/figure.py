@@ -118,7 +118,7 @@ def _draw_grid(axes: Axes, picture: Picture, start: int) -> None:
     if n <= 48:
         axes.vlines(np.arange(1, n), start, n, colors="white", linewidth=0.5)
         axes.hlines(np.arange(start + 1, n), 0, n, colors="white", linewidth=0.5)
-    if 1 < tile and n <= _LINES * tile:
+    if tile > 1 and n <= _LINES * tile:
         axes.vlines(np.arange(tile, n, tile), start, n, colors=_GRID, linewidth=0.5)
         axes.hlines(np.arange(start + tile, n, tile), 0, n, colors=_GRID, linewidth=0.5)
 

@@ -1,0 +1,285 @@
+"""Saved modules: what is generated, that it stands alone, and that it computes the same bits."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+import pickle
+import random
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fifteen
+import pytest
+import torch
+from drawn import Program, examples
+from hypothesis import given, note, settings
+from programs import programs
+from saved_modules import run
+
+import patternc
+from patternc.analysis import numbers, relation
+from patternc.backends import export, export_embed, inputs, torch_saved
+from patternc.backends.reference import mask
+from patternc.backends.torch_arrays import TorchArrays
+from patternc.backends.torch_program import IrPattern
+from patternc.backends.torch_run import cells_of, plan_at
+from patternc.plan import Launch, Runs
+
+HERE = Path(__file__).parent
+FIFTEEN = list({case.name: case for case in reversed([*fifteen.CASES, *fifteen.ON_GRIDS, *fifteen.HALVED])}.values())
+CPU = torch.device("cpu")
+
+
+def compiled(case: fifteen.Case, **options: Any) -> patternc.Compiled:
+    path = fifteen.EXAMPLES / f"{case.name}.spat"
+    return patternc.compile(path, case.name, heads=case.heads, layer=case.layer, **options, **case.params)
+
+
+def namespace(program: Any, heads: int) -> dict[str, Any]:
+    """The generated part of a module, executed over the words that it is made of."""
+    names = {**vars(numbers), **vars(relation), **vars(inputs), **vars(torch_saved)}
+    exec(export.pattern_source(program, heads), names)
+    return names
+
+
+def load(path: Path) -> types.ModuleType:
+    module = types.ModuleType(path.stem)
+    sys.modules[path.stem] = module
+    exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
+    return module
+
+
+# ------------------------------------------------------------------ what is generated
+
+
+@pytest.mark.parametrize("case", FIFTEEN, ids=lambda case: case.name)
+def test_generated_source(case: fifteen.Case, golden: Callable[[Path, str], None]) -> None:
+    program = compiled(case).program
+    golden(HERE / "cases" / f"{case.name}.py.golden", export.pattern_source(program, case.heads))
+
+
+def test_source_of_the_compiled_object() -> None:
+    local = patternc.compile("std/local", heads=2, window=5, backend="torch")
+    assert "return indicator((0 <= x_0) & (x_0 < 5))" in local.source
+
+
+@settings(max_examples=examples(300))
+@given(programs())
+def test_generated_functions_mean_what_the_program_means(program: Program) -> None:
+    n = program.length(40)
+    n_q = program.queries(n)
+    note(f"{program.text}{program} at n = {n}, n_q = {n_q}")
+    attention = program.compile()
+    source = export.pattern_source(attention.program, program.heads)
+    note(source)
+    assert max(map(len, source.splitlines())) < 400
+    given_tensors = {name: torch.from_numpy(t) for name, t in program.make_tensors(n).items()}
+    m = mask(attention.program, program.heads, n, n_q, given_tensors)
+    generated = namespace(attention.program, program.heads)["PATTERN"]
+    plans = []
+    for pattern in (generated, IrPattern(attention.program, program.heads)):
+        xp = TorchArrays(CPU)
+        checked = inputs.check_tensors(pattern.declared(n), given_tensors, CPU, None)
+        meanings = pattern.meanings(n, n_q, checked, xp)
+        cells = cells_of(meanings, xp)
+        q, k = torch.arange(n - n_q, n)[:, None], torch.arange(n)[None, :]
+        for b, of_row in enumerate(m if m.ndim == 4 else m[None]):
+            for h, expected in enumerate(of_row):
+                assert torch.equal(cells(q, k, h, b).to(torch.int64), expected), (b, h)
+        plans.append(plan_at(meanings, heads=program.heads, n=n, n_q=n_q, tile=4, xp=xp))
+    assert_equal_plans(plans[0].launches, plans[1].launches)
+
+
+def assert_equal_plans(first: tuple[Launch, ...], second: tuple[Launch, ...]) -> None:
+    assert [(a.heads, a.batch) for a in first] == [(b.heads, b.batch) for b in second]
+    for a, b in zip(first, second, strict=True):
+        assert_equal_runs(a.by_query, b.by_query)
+        assert_equal_runs(a.by_key, b.by_key)
+
+
+def assert_equal_runs(a: Runs, b: Runs) -> None:
+    for name in ("rows", "first", "count", "kind", "weight"):
+        assert torch.equal(getattr(a, name), getattr(b, name)), name
+
+
+def test_long_and_deep_expressions_are_cut() -> None:
+    """Python nests 200 parentheses at most, and compiles no deep trees."""
+    deep = "(" * 90 + "q" + "- (k + 1))" * 90
+    text = f"pattern p(t: [int]) = {{ q -> k : {deep} > 0 and any(q - k == i * i for i in t) or t[q * 7 + k] == 1 }}"
+    program = patternc.compile(text, heads=1, t=list(range(1000))).program
+    pattern = namespace(program, 1)["PATTERN"]
+    xp = TorchArrays(CPU)
+    cells = cells_of(pattern.meanings(50, 50, {}, xp), xp)
+    found = cells(torch.arange(50)[:, None], torch.arange(50)[None, :], 0, 0)
+    assert torch.equal(found.to(torch.int64), mask(program, 1, 50)[0])
+
+
+def test_what_depends_on_the_length_is_decided_at_the_length() -> None:
+    """Families, choices and sizes that hang on n stay open in the generated source."""
+    text = """
+    pattern ring(i: int) = { q -> k : abs(q - k) == i }
+    pattern p() = (sum(cover(1 + i) ring(i) for i in 1..log2(n)) if n > 20 else causal)
+              + blocks(1 + n // 10) { q -> k : k == n - 1 } + top(n // 8, by = q ^ k)
+    """
+    program = patternc.compile(text, heads=1).program
+    source = export.pattern_source(program, 1)
+    assert all(word in source for word in ("summed(", "holds(", "block_size(", "selection_count("))
+    pattern = namespace(program, 1)["PATTERN"]
+    for n, n_q in ((5, 5), (33, 33), (64, 9), (100, 100)):
+        xp = TorchArrays(CPU)
+        cells = cells_of(pattern.meanings(n, n_q, {}, xp), xp)
+        found = cells(torch.arange(n - n_q, n)[:, None], torch.arange(n)[None, :], 0, 0)
+        assert torch.equal(found.to(torch.int64), mask(program, 1, n, n_q)[0]), n
+
+
+# ------------------------------------------------------------------ what is saved
+
+
+def test_modules_stand_alone_and_have_the_same_bits(tmp_path: Path) -> None:
+    """All fifteen programs, in a process that can import torch alone, at lengths drawn after saving."""
+    options = [{"kv_heads": case.heads // 2} if case.heads % 2 == 0 else {} for case in FIFTEEN]
+    attentions = [compiled(case, backend="torch", **more) for case, more in zip(FIFTEEN, options, strict=True)]
+    for case, attention in zip(FIFTEEN, attentions, strict=True):
+        attention.save(tmp_path / f"saved_{case.name}.py")
+    lengths = random.Random(os.urandom(8))
+    for case, attention in zip(FIFTEEN, attentions, strict=True):
+        fixed = 72 if case in (*fifteen.ON_GRIDS, *fifteen.HALVED) else None
+        calls = [draw_call(case, attention, fixed or lengths.randint(1, 200), lengths) for _ in range(2)]
+        torch.save(calls, tmp_path / f"saved_{case.name}.pt")
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, str(HERE / "saved_modules.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "15 modules have the same bits\n"
+
+
+def draw_call(case: fifteen.Case, attention: patternc.Compiled, n: int, lengths: random.Random) -> dict[str, Any]:
+    n_q = lengths.choice([n, lengths.randint(1, n)])
+    tensors = {name: torch.from_numpy(t) for name, t in fifteen.tensors_of(case, n).items()}
+    shapes = ((attention.heads, n_q, 8), (attention.kv_heads, n, 8), (attention.kv_heads, n, 4))
+    drawn = [torch.randn(2, *shape) for shape in shapes]
+    direction = torch.randn(2, attention.heads, n_q, 4)
+    expected = run(attention, drawn, tensors, direction)
+    return {"inputs": drawn, "tensors": tensors, "direction": direction, "expected": expected}
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> types.ModuleType:
+    text = "pattern p(doc: int[batch, n]) over (y: 3, x: 4) = causal & { q -> k : doc[q] == doc[k] }"
+    path = tmp_path_factory.mktemp("saved") / "saved_documents.py"
+    assert patternc.compile(text, heads=2).save(path) == path
+    return load(path)
+
+
+def draw(n: int = 12, heads: int = 2) -> list[torch.Tensor]:
+    return [torch.randn(1, heads, n, 4) for _ in range(3)]
+
+
+def test_wrong_calls_of_a_saved_module(documents: types.ModuleType) -> None:
+    attention = documents.Attention()
+    doc = torch.zeros(1, 12, dtype=torch.int64)
+    assert attention(*draw(), doc=doc).shape == (1, 2, 12, 4)
+    with pytest.raises(TypeError, match=r"needs the run-time tensor doc: int\(batch, 12\)"):
+        attention(*draw())
+    with pytest.raises(TypeError, match="did you mean 'doc'"):
+        attention(*draw(), dok=doc)
+    with pytest.raises(ValueError, match=r"n = 13 tokens do not fill the grid of 3 \* 4 = 12"):
+        attention(*draw(13), doc=torch.zeros(1, 13, dtype=torch.int64))
+    with pytest.raises(ValueError, match="compiled for H = 2 and H_kv = 2"):
+        attention(*draw(heads=3), doc=doc)
+
+
+def test_a_saved_module_is_a_plain_module(documents: types.ModuleType) -> None:
+    attention = documents.Attention()
+    assert list(attention.parameters()) == []
+    assert attention.state_dict() == {}
+    arguments = (*draw(),)
+    doc = torch.zeros(1, 12, dtype=torch.int64)
+    for other in (copy.deepcopy(attention), pickle.loads(pickle.dumps(attention))):
+        assert torch.equal(other(*arguments, doc=doc), attention(*arguments, doc=doc))
+
+
+def test_a_saved_module_has_no_loose_ends(tmp_path: Path) -> None:
+    path = patternc.compile("std/local", heads=2).save(tmp_path / "saved.py")
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=E9,F63,F7,F811,F821,F823", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+HOSTILE = [
+    "pattern p = causal # \"\"\" ''' \\ {0}",
+    "pattern p = causal # \x0cimport os\x0b\x85\u2028\u2029 print(1) \x00\x1b[2J",
+    "pattern p = causal # coding: utf-7\n# -*- coding: latin-1 -*-",
+    "pattern p = causal\rimport os\r\nimport sys",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_program_text_cannot_leave_its_comment(text: str) -> None:
+    program = patternc.compile("pattern p() = causal", heads=1).program
+    harmless = ast.dump(ast.parse(export.module_source(program, 1, 1, "")))
+    source = export.module_source(program, 1, 1, text)
+    assert ast.dump(ast.parse(source.encode())) == harmless
+    assert all(c.isprintable() or c == "\n" for c in source)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = patternc.compile("std/local", heads=2)
+    path = tmp_path / "saved.py"
+    path.write_text("before")
+    with pytest.raises(OSError, match="missing"):
+        attention.save(tmp_path / "missing" / "saved.py")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="disk full"):
+            attention.save(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["saved.py"]
+    assert path.read_text() == "before"
+    attention.save(path)
+    assert "class Attention" in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o666 & ~export._umask()
+
+
+# ------------------------------------------------------------------ embedding
+
+
+def module(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    made = types.ModuleType(f"patternc.{name}")
+    monkeypatch.setattr(export_embed.inspect, "getsource", lambda m: m.text)
+    made.text = text
+    return made
+
+
+def test_embedding_renames_what_clashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = module("one", '"""One."""\nimport math\nA = 1\ndef f(x):\n    return x.f + A\n', monkeypatch)
+    text = '"""Two."""\nfrom patternc.one import A\n\ndef f(x):\n    return f(x, f=A) + "f"\n\nclass B:\n    c = f\n'
+    joined = export_embed.embed([one, module("two", text, monkeypatch)])
+    assert joined.imports == "import math"
+    assert "def f(x):\n    return x.f + A" in joined.text
+    assert 'def f_of_two(x):\n    return f_of_two(x, f=A) + "f"\n\nclass B:\n    c = f_of_two' in joined.text
+    assert "# Two." in joined.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import math as m\n", "without `as`"),
+        ("from patternc.other import x\n", "x of patternc.other must be embedded before"),
+        ("def f():\n    pass\ndef g(f):\n    return f\n", "an argument in patternc.two"),
+        ("from math import f\n", "f is defined and imported"),
+    ],
+)
+def test_embedding_refuses_what_it_cannot_do(text: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = module("one", "def f():\n    return 1\n", monkeypatch)
+    with pytest.raises(AssertionError, match=message):
+        export_embed.embed([one, module("two", text, monkeypatch)])
