@@ -137,14 +137,14 @@ def _as_tensor(declared: Declared, value: Any, device: torch.device) -> torch.Te
     return torch.from_numpy(value.__array__().copy()).to(device)
 
 
-def _check_one(declared: Declared, value: Any, device: torch.device) -> torch.Tensor:
+def _check_one(declared: Declared, value: Any, device: torch.device, home: torch.device) -> torch.Tensor:
     tensor = _as_tensor(declared, value, device)
     if tensor.dtype not in _CLASSES[declared.element]:
         raise TypeError(f"tensor {declared.name!r} must hold {_ARTICLE[declared.element]}; found {tensor.dtype}")
     shape = tuple(tensor.shape)[1:] if declared.batched else tuple(tensor.shape)
     if tensor.ndim < declared.batched or shape != declared.dims:
         raise ValueError(f"tensor {declared.name!r} must have shape {declared.expected()}; found {_shape(tensor)}")
-    return tensor.to(_WIDEST[declared.element])
+    return tensor.to(home).to(_WIDEST[declared.element])
 
 
 def _check_names(declared: Sequence[Declared], tensors: Mapping[str, Any]) -> None:
@@ -161,14 +161,19 @@ def _check_names(declared: Sequence[Declared], tensors: Mapping[str, Any]) -> No
 
 
 def check_tensors(
-    declared: Sequence[Declared], tensors: Mapping[str, Any], device: torch.device, batch: int | None
+    declared: Sequence[Declared],
+    tensors: Mapping[str, Any],
+    device: torch.device,
+    batch: int | None,
+    home: torch.device | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The run-time tensors by name, as int64, float64 or bool on `device`, after all checks.
+    """The run-time tensors by name, as int64, float64 or bool on `home`, after all checks.
 
-    `batch` is the batch size that batched tensors must have; None takes it from the tensors, which must agree.
+    They must be on `device`, which is also the home unless one is given. `batch` is the batch size that batched
+    tensors must have; None takes it from the tensors, which must agree.
     """
     _check_names(declared, tensors)
-    result = {d.name: _check_one(d, tensors[d.name], device) for d in declared}
+    result = {d.name: _check_one(d, tensors[d.name], device, home or device) for d in declared}
     for d in declared:
         if not d.batched:
             continue

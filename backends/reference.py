@@ -57,7 +57,8 @@ class Reference:
         return mask(program, heads, n, n_q, tensors)
 
     def supports(self, program: ir.Program, device: str, dtype: torch.dtype) -> list[str]:
-        return [] if dtype in inputs.FLOATS else [f"{dtype} is not a floating-point type of attention"]
+        reasons = [] if dtype in inputs.FLOATS else [f"{dtype} is not a floating-point type of attention"]
+        return reasons + (["mps has no float64"] if device == "mps" else [])
 
     def emit(self, program: ir.Program, heads: int, kv_heads: int) -> ReferenceArtifact:
         inputs.check_heads(heads, kv_heads)

@@ -23,10 +23,12 @@ from patternc.backends.torch_passes import Call
 from patternc.backends.torch_schedule import Schedule, schedule
 from patternc.plan import Plan
 
-TILE_SIZES = {"cpu": 64}
-"""Tokens on each side of a tile, by device type: measured on a CPU of two cores with head dimension 64, window 1024,
-n = 8192, where 64 and 128 are equally fast and 64 computes fewer masked scores."""
-OTHER_TILE_SIZE = 128
+TILE_SIZES = {"cpu": (128, 64)}
+"""Tokens on each side of a tile, by device type; of several, the one whose plan costs least is taken."""
+OTHER_TILE_SIZES = (128,)
+TIME_PER_SCORE = {128: 1.0, 64: 1.2}
+"""By tile size, in units of the first; measured on one CPU core with head dimension 64 and n = 8192, where causal
+attention took 1.25 and a window of 1024 keys 1.05 times as long per score with tiles of 64."""
 KEPT_PLANS = 8
 """Lengths whose plans are kept; with their masks they hold some 64 MiB each, at most."""
 
@@ -76,6 +78,12 @@ def plan_at(meanings: Meanings, *, heads: int, n: int, n_q: int, tile: int, xp: 
 
     rows = [meanings.rows_of(members[0]) for members in meanings.classes]
     return Plan(n, n_q, heads, tile, tile, grouped(meanings.classes, rows, tiling, xp))
+
+
+def _cost(plan: Plan) -> float:
+    """The time of a plan of square tiles for one batch row, in scores."""
+    tiles = sum(len(launch.heads) * int(launch.by_query.count.sum()) for launch in plan.launches)
+    return tiles * plan.tile_q * plan.tile_k * TIME_PER_SCORE[plan.tile_q]
 
 
 def cells_of(meanings: Meanings, xp: TorchArrays) -> CellValues:
@@ -134,19 +142,30 @@ class Runner:
         if key in self._kept and not tensors:
             self._kept.move_to_end(key)
             return self._kept[key]
-        given = check_tensors(self.pattern.declared(n), tensors, device, batch)
-        made = self._make(n, n_q, batch, device, given)
+        home = device if device.type in ("cpu", "cuda") else torch.device("cpu")  # elsewhere float64 may be missing
+        given = check_tensors(self.pattern.declared(n), tensors, device, batch, home)
+        made = self._make(n, n_q, batch, device, given, TorchArrays(home))
         if not self.pattern.reads_tensors:
             self._kept[key] = made
             while len(self._kept) > KEPT_PLANS:
                 self._kept.popitem(last=False)
         return made
 
-    def _make(self, n: int, n_q: int, batch: int, device: torch.device, tensors: Mapping[str, torch.Tensor]) -> Ready:
-        home = device if device.type in ("cpu", "cuda") else torch.device("cpu")  # elsewhere float64 may be missing
-        xp, heads = TorchArrays(home), self.pattern.heads
+    def _make(
+        self,
+        n: int,
+        n_q: int,
+        batch: int,
+        device: torch.device,
+        tensors: Mapping[str, torch.Tensor],
+        xp: TorchArrays,
+    ) -> Ready:
+        heads = self.pattern.heads
         meanings = self.pattern.meanings(n, n_q, tensors, xp)
-        plan = plan_at(meanings, heads=heads, n=n, n_q=n_q, tile=TILE_SIZES.get(device.type, OTHER_TILE_SIZE), xp=xp)
+        sizes = TILE_SIZES.get(device.type, OTHER_TILE_SIZES)
+        if self.pattern.reads_tensors:  # then every call makes its plan
+            sizes = sizes[:1]
+        plan = min((plan_at(meanings, heads=heads, n=n, n_q=n_q, tile=size, xp=xp) for size in sizes), key=_cost)
         by_row = any(meanings.rows_of(members[0]) is not None for members in meanings.classes)
         masks = Masks(
             cells_of(meanings, xp),
@@ -154,7 +173,7 @@ class Runner:
             batch_class=list(range(batch)) if by_row else [0] * batch,
             bag=self.pattern.bag,
             keep=not self.pattern.reads_tensors,
-            home=home,
+            home=xp.device,
         )
         return Ready(plan, schedule(plan, self.kv_heads, batch, device), masks)
 

@@ -25,7 +25,7 @@ class Bucket:
     """(R, J): the first token of each tile, counted from the start of the other axis."""
     masked: int
     log_weights: torch.Tensor | None
-    """(R, J): the logarithm of each full tile's multiplicity, float64; None if all are 1."""
+    """(R, J): the logarithm of each full tile's multiplicity; None if all are 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,8 @@ def _bucket(
 ) -> Bucket:
     weights = weights.clone()
     weights[:, :masked] = 1  # a mask says all there is to say
-    logs = weights.double().log().to(device) if bool((weights != 1).any()) else None
+    exact = torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
+    logs = weights.double().log().to(device, exact) if bool((weights != 1).any()) else None
     return Bucket(rows.to(device), starts.to(device), masked, logs)
 
 

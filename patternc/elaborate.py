@@ -117,7 +117,7 @@ class Elaborator(Expressions):
         frame = Frame(target.module, where={b.name.id: b.value for b in target.node.where})
         for parameter in sorted(target.node.parameters, key=_is_tensor):
             frame.values[parameter.name.id] = self._argument(parameter, given, frame, place, node.span)
-        return self.budget.measure(self._body(target.node, frame, place.depth))
+        return _standing_at(self.budget.measure(self._body(target.node, frame, place.depth)), node.span)
 
     def _argument(
         self, parameter: ast.Parameter, given: Mapping[str, ast.Expr], frame: Frame, place: Place, span: Span
@@ -202,7 +202,7 @@ class Elaborator(Expressions):
         if name in frame.values:
             return frame.values[name]
         if name in frame.where:
-            return self._binding(name, place)
+            return _standing_at(self._binding(name, place), node.span)
         return self._built_in(node, place) or self._activate(node, frame.module.names[name], place)
 
     def _binding(self, name: str, place: Place) -> Value:
@@ -253,6 +253,11 @@ class Elaborator(Expressions):
         if function.id in BUILT_IN:
             return BUILT_IN[function.id](self, node, place)
         return self._activate(node, place.frame.module.names[function.id], place)
+
+
+def _standing_at(value: Value, span: Span) -> Value:
+    """A pattern that is named, at the place of the name: there it is an arm of a union, say."""
+    return replace(value, span=span) if isinstance(value, ir.Pattern) else value
 
 
 def _is_tensor(parameter: ast.Parameter) -> bool:

@@ -9,7 +9,8 @@ from hypothesis import given, note, settings
 from programs import guarded_programs, programs
 
 from patternc import ast, parser
-from patternc.analysis.concrete import Evaluator, World, hash_cell
+from patternc.analysis.concrete import Evaluator, World
+from patternc.analysis.hashing import hash_cell
 from patternc.source import Source
 
 

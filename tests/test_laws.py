@@ -183,9 +183,7 @@ def test_permuted_keys_and_values(program: Program) -> None:
     """If keys and values change places and the mask's columns with them, outputs stay."""
     n = program.length(LONGEST)
     n_q = program.queries(n)
-    tensors = {
-        name: torch.from_numpy(t[:1] if t.shape[:1] == (2,) else t) for name, t in program.make_tensors(n).items()
-    }
+    tensors = {name: torch.from_numpy(t) for name, t in program.make_tensors(n, batch=1).items()}
     mask = program.compile().mask(n, n_q, **tensors).reshape(-1, program.heads, n_q, n)[0].clamp(max=3)
     m = torch.zeros(program.heads, n, n, dtype=torch.int64)
     m[:, n - n_q :] = mask

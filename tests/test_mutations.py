@@ -74,6 +74,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_untrusted_text_ends_within_five_seconds(text: str) -> None:
     assert seconds_of(lambda: patternc.check(text)) < 6.0

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from patternc import ir
+from patternc.analysis.hashing import hash_cell
 
 Value = int | float | bool
 MAX_STEPS = 400_000
@@ -378,23 +379,6 @@ def _share(ranked: list[tuple[Value, int]], share: float) -> list[tuple[Value, i
         if mass >= share * total:
             return ranked[: i + 1]
     return ranked
-
-
-def mix(x: int) -> int:
-    """The mixing function of `sample`, on 32 bits (language.md §4, Selection)."""
-    x ^= x >> 16
-    x = x * 0x7FEB352D & 0xFFFFFFFF
-    x ^= x >> 15
-    x = x * 0x846CA68B & 0xFFFFFFFF
-    return x ^ x >> 16
-
-
-def hash_cell(seed: int, *coordinates: int) -> int:
-    """The rank of a cell in a sample; `coordinates` are h, q, k."""
-    x = mix(seed + 0x9E3779B9 & 0xFFFFFFFF)
-    for c in coordinates:
-        x = mix((x ^ c) & 0xFFFFFFFF)
-    return x
 
 
 def _sample(count: Scalar, seed: Scalar, of: Pattern, node: ir.Sample) -> Pattern:

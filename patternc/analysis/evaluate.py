@@ -8,8 +8,9 @@ from functools import reduce
 from typing import Any
 
 from patternc import ir
+from patternc.analysis.lazy import LazyCover, LazySample, Sight
 from patternc.analysis.numbers import Cells, Table, apply, indicator, member, minimum, pick, read, select
-from patternc.analysis.relation import Relation, cover_relation, sample_relation, top_relation
+from patternc.analysis.relation import cover_relation, sample_relation, top_relation
 from patternc.analysis.tiles import Counter
 from patternc.rewrite import rebuild
 
@@ -22,7 +23,8 @@ class Meaning:
     """The multiplicity M(q, k) of a pattern that is bound to a length and a head (no variable but q and k is left).
 
     `tables` are the run-time tensors of one batch row by name; queries below n - n_q are not asked for. Making it
-    computes the pattern's covers and selections; `xp` is the array namespace for them.
+    computes the pattern's covers and selections; `xp` is the array namespace for them. If `lazy`, covers and samples
+    are computed where cells are asked for, which suits few cells of long axes (NumPy only).
     """
 
     def __init__(
@@ -35,10 +37,12 @@ class Meaning:
         tables: Mapping[str, Table],
         xp: Any,
         counter: Counter | None = None,
+        lazy: bool = False,
     ) -> None:
-        self.pattern = shared(pattern)
+        self.pattern, self.lazy = shared(pattern), lazy
         self.h, self.tables, self.xp, self.counter = h, tables, xp, counter or Counter()
-        self.relations: dict[tuple[int, Space], Relation] = {}
+        self.relations: dict[tuple[int, Space], Any] = {}
+        self._prepared: dict[tuple[int, Space], int] = {}
         self._prepare(self.pattern, (), n, n - n_q)
 
     def __call__(self, q: Number, k: Number) -> Number:
@@ -46,6 +50,9 @@ class Meaning:
 
     def _prepare(self, node: ir.Pattern, space: Space, n: int, first: int) -> None:
         """Makes the relations of a pattern in a space of n positions, innermost first, for queries from `first` on."""
+        if self._prepared.get((id(node), space), n) <= first:
+            return
+        self._prepared[id(node), space] = first
         match node:
             case ir.Blocks(ir.Const(int() as size), body):
                 self._prepare(body, (*space, size), -(-n // size), first // size)
@@ -69,11 +76,18 @@ class Meaning:
         self, node: ir.Pattern, space: Space, first: int, make: Any, body: ir.Pattern, *more: Any, **options: Any
     ) -> None:
         """Makes the relation of a node, unless one that reaches as far down is there."""
+        if self.lazy and not isinstance(node, ir.Top):
+            self.relations[id(node), space] = self._lazily(node, space, body, **options)
+            return
         known = self.relations.get((id(node), space))
         if known is None or known.first * known.size > first:
             inside = lambda q, k: Evaluation(self, space, q, k).multiplicity(body)
             relation = make(inside, *more, first=first, xp=self.xp, counter=self.counter, **options)
             self.relations[id(node), space] = relation
+
+    def _lazily(self, node: ir.Pattern, space: Space, body: ir.Pattern, n: int, **options: Any) -> Any:
+        sight = Sight(lambda q, k: Evaluation(self, space, q, k).multiplicity(body), n, self.xp)
+        return LazyCover(sight, **options) if isinstance(node, ir.Cover) else LazySample(sight, **options)
 
 
 class Evaluation:

@@ -68,9 +68,11 @@ class Profile:
     exact: bool
 
 
-def profile(multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter | None = None) -> Profile:
+def profile(
+    multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter | None = None, *, samples: int = SAMPLES
+) -> Profile:
     """What the tiles of the area hold, at a cost that does not grow with their size: a tile that its enclosure does not
-    decide is judged by 16 × 16 of its cells, the same in every tile; all of them if it has no more."""
+    decide is judged by its cells in some rows and as many columns; by all its cells if it has no more than 256."""
     counter = counter or Counter()
     shape = (area.rows, area.columns)
     possible, full = xp.full(shape, False), xp.full(shape, False)
@@ -85,7 +87,9 @@ def profile(multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter | 
         step = max(1, xp.chunk // min(SAMPLES * SAMPLES, area.tile_q * area.tile_k))
         for i in range(0, found.row.shape[0], step):
             row, column = found.row[i : i + step], found.column[i : i + step]
-            lo, hi, mean[row, column] = _sampled(multiplicity, area, row, column, exact, xp, counter)
+            lo, hi, mean[row, column] = _sampled(
+                multiplicity, area, row, column, None if exact else samples, xp, counter
+            )
             possible[row, column] = (hi > 0) | (not exact)
             full[row, column] = (lo == hi) & (hi > 0) & exact
     return Profile(possible, full, mean, exact)
@@ -103,19 +107,19 @@ def _singles(area: Area, row: Array, column: Array, level: int, weight: Array, x
 
 
 def _sampled(
-    multiplicity: Multiplicity, area: Area, row: Array, column: Array, exact: bool, xp: Any, counter: Counter
+    multiplicity: Multiplicity, area: Area, row: Array, column: Array, count: int | None, xp: Any, counter: Counter
 ) -> tuple[Array, Array, Array]:
-    """The least, the greatest and the mean M of some cells of each tile."""
+    """The least, the greatest and the mean M of cells of each tile, in so many rows and columns; None means all."""
     q0, k0 = row * area.tile_q, column * area.tile_k
     height = xp.minimum(area.n_q - q0, area.tile_q)
     width = xp.minimum(area.n - k0, area.tile_k)
-    if exact:
+    if count is None:
         down, across = xp.arange(0, area.tile_q)[None, :], xp.arange(0, area.tile_k)[None, :]
         q, k = xp.minimum(q0[:, None] + down, area.n_q - 1), xp.minimum(k0[:, None] + across, area.n - 1)
         inside = (down < height[:, None])[:, :, None] & (across < width[:, None])[:, None, :]
     else:
-        q = q0[:, None] + height[:, None] * _lattice(5, xp) // (SAMPLES << 10)
-        k = k0[:, None] + width[:, None] * _lattice(11, xp) // (SAMPLES << 10)
+        q = q0[:, None] + looks(row, height, count, xp)
+        k = k0[:, None] + looks(column, width, count, xp)
         inside = xp.full((1, 1, 1), True)
     m = tile_cells(multiplicity, q[:, :, None] + area.q_start, k[:, None, :], xp, counter)
     cells = xp.broadcast_to(inside, (row.shape[0], q.shape[1], k.shape[1]))
@@ -124,8 +128,10 @@ def _sampled(
     return xp.min(m, (1, 2)), xp.max(m, (1, 2)), xp.real(total) / xp.real(number)
 
 
-def _lattice(seed: int, xp: Any) -> Array:
-    """One place in each of 16 equal parts of a side, in 1024ths of a part: irregular, so as not to walk in step with a
-    stride."""
-    i = xp.arange(0, SAMPLES)
-    return (i << 10) + (i * 2654435761 + seed * 40503 + (i * i) * 7919) % 1024
+def looks(tile: Array, side: Array, count: int, xp: Any) -> Array:
+    """(tiles,), (tiles,) -> (tiles, count) places along the sides of tiles, one in each of `count` equal parts, shifted
+    by a number that each tile has: so that they walk in step with no stride."""
+    i = xp.arange(0, count)
+    place = (i << 10) + (i * 2654435761 + (i * i) * 7919) % 1024
+    shift = (tile * 2654435761 >> 8) % 65537
+    return (side[:, None] * place // (count << 10) + shift[:, None]) % side[:, None]

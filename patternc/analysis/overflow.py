@@ -67,6 +67,9 @@ class Watch(Evaluation):
     overflow: ir.Scalar | None = None
 
     def visit(self, node: ir.Pattern) -> None:
+        if id(node) in self.known:
+            return
+        self.known[id(node)] = None
         match node:
             case ir.Where(condition):
                 self.scalar(condition)

@@ -61,8 +61,9 @@ class Meanings:
         tensors: Mapping[str, Any],
         xp: Any,
         counter: Counter | None = None,
+        lazy: bool = False,
     ) -> None:
-        self.heads = heads
+        self.heads, self._lazy = heads, lazy
         self.n, self.n_q, self.xp, self.counter = n, n if n_q is None else n_q, xp, counter or Counter()
         self._arrays = {t.name: xp.asarray(tensors[t.name]) for t in program.tensors}
         self._batched = {t.name for t in program.tensors if t.batched}
@@ -90,7 +91,14 @@ class Meanings:
             names = {node.tensor for node in walk(self._pattern[h]) if isinstance(node, ir.Read)}
             tables = {name: self._table(name, key[1]) for name in names}
             self._meanings[key] = Meaning(
-                self._pattern[h], n=self.n, n_q=self.n_q, h=key[0], tables=tables, xp=self.xp, counter=self.counter
+                self._pattern[h],
+                n=self.n,
+                n_q=self.n_q,
+                h=key[0],
+                tables=tables,
+                xp=self.xp,
+                counter=self.counter,
+                lazy=self._lazy,
             )
         return self._meanings[key]
 

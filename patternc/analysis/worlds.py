@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from patternc import ir
-from patternc.analysis.concrete import Evaluator, GiveUpError, NoValueError, Value, World, mix
+from patternc.analysis.concrete import Evaluator, GiveUpError, NoValueError, Value, World
+from patternc.analysis.hashing import mix
 from patternc.rewrite import walk
 
 COUNT = 24

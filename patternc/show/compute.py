@@ -10,7 +10,7 @@ import numpy as np
 
 from patternc import ir
 from patternc.analysis.arrays import NumpyArrays
-from patternc.analysis.measure import profile
+from patternc.analysis.measure import SAMPLES, looks, profile
 from patternc.analysis.planner import Meanings
 from patternc.analysis.tiles import Area, Counter, Multiplicity, tile_cells
 from patternc.rewrite import children
@@ -18,10 +18,13 @@ from patternc.show.picture import FULL, PARTIAL, SKIPPED, Panel, Picture
 from patternc.specialise import bind
 
 MOST_PANELS = 8
-MOST_SELECTED = 1 << 27
-"""Pairs that the selections of all panels together choose from; about ten seconds. One panel is shown in any case."""
+MOST_SELECTED = 1 << 25
+"""Pairs that the selections of all panels together choose from; some three seconds. One panel is shown in any case."""
 MOST_TILES = 1 << 17
 """Display tiles of all panels together: a bound on the time, as each in doubt is judged by 256 of its cells."""
+MOST_COMPUTED = 1 << 16
+"""Longer axes have their covers and samples computed where the picture looks, at fewer cells of each tile."""
+FEW = 3
 _DRAWS, _AT_ONCE = 1 << 19, 1 << 13
 """Cells that are drawn to estimate a density, about, and tiles that are drawn from at once."""
 _TILES = 12
@@ -52,9 +55,11 @@ class Sight:
         if n_q > n:
             raise ValueError(f"the queries are the last of the n = {n} positions; found {n_q} queries")
         self.n, self.n_q = n, n_q
-        self.meanings = Meanings(program, heads=heads, n=n, n_q=n_q, tensors=tensors, xp=NumpyArrays())
-        self.selected = _selected(bind(program, n).pattern, n)
+        lazy = n > MOST_COMPUTED
+        self.meanings = Meanings(program, heads=heads, n=n, n_q=n_q, tensors=tensors, xp=NumpyArrays(), lazy=lazy)
+        self.selected = _selected(bind(program, n).pattern, n, FEW * side if lazy else n)
         """Pairs of positions that `top` and `sample` choose from in each panel; it costs time, beside the tiles."""
+        self.samples = FEW if lazy else SAMPLES
         found, most = self._found(set(only)), max(1, min(MOST_PANELS, MOST_SELECTED // max(1, self.selected)))
         self.classes, self.omitted = found[:most], max(0, len(found) - most)
         """The heads of each panel, and how many panels more there would be."""
@@ -86,18 +91,19 @@ class Sight:
     def _tiles(self, heads: tuple[int, ...], multiplicity: Multiplicity) -> Panel:
         area = Area(self.n - self.n_q, self.n_q, self.n, self.step, self.step)
         xp = NumpyArrays()
-        found = profile(multiplicity, area, xp)
+        found = profile(multiplicity, area, xp, samples=self.samples)
         kinds = np.where(found.full, FULL, np.where(found.possible, PARTIAL, SKIPPED)).astype(np.uint8)
         estimated = bool((kinds == PARTIAL).any())
-        density = _density(multiplicity, area, kinds)
+        density = _density(multiplicity, area, kinds, self.samples)
         return Panel(heads, found.mean.astype(np.float32), kinds, density, estimated)
 
 
-def _selected(node: ir.Node, n: int) -> int:
-    """The pairs that the selections of a bound pattern choose from, in a space of n positions."""
+def _selected(node: ir.Node, n: int, rows: int) -> int:
+    """The pairs that the selections of a bound pattern choose from in a space of n positions, if `rows` of them are
+    looked at; those of `top` are computed in all rows."""
     inner = -(-n // node.size.value) if isinstance(node, ir.Blocks) and isinstance(node.size, ir.Const) else n
-    own = n * n if isinstance(node, ir.Top | ir.Sample) else 0
-    return own + sum(_selected(child, int(inner)) for child in children(node) if not isinstance(child, ir.Scalar))
+    own = n * n if isinstance(node, ir.Top) else n * min(n, rows) if isinstance(node, ir.Sample) else 0
+    return own + sum(_selected(child, int(inner), rows) for child in children(node) if not isinstance(child, ir.Scalar))
 
 
 def _step(n: int, side: int, tile: int) -> int:
@@ -121,19 +127,20 @@ def tile_kinds(cells: np.ndarray, tile: int) -> np.ndarray:
     return kinds.repeat(tile, axis=0).repeat(tile, axis=1)[: cells.shape[0], : cells.shape[1]]
 
 
-def _density(multiplicity: Multiplicity, area: Area, kinds: np.ndarray) -> float:
-    """The share of kept cells: full tiles are counted, partial ones judged by cells drawn within each of them."""
+def _density(multiplicity: Multiplicity, area: Area, kinds: np.ndarray, count: int) -> float:
+    """The share of kept cells: full tiles are counted, partial ones judged by cells drawn within some of their rows."""
     heights = np.minimum(area.n_q - np.arange(area.rows) * area.tile_q, area.tile_q)
     widths = np.minimum(area.n - np.arange(area.columns) * area.tile_k, area.tile_k)
     kept = float(heights @ (kinds == FULL) @ widths)
     rows, columns = np.nonzero(kinds == PARTIAL)
     random = np.random.default_rng(0)
-    draws = max(4, min(64, _DRAWS // max(1, len(rows))))
+    draws = max(1, min(64, _DRAWS // max(1, len(rows))) // count)
     for at in range(0, len(rows), _AT_ONCE):
-        row, column = rows[at : at + _AT_ONCE, None], columns[at : at + _AT_ONCE, None]
-        down, across = random.random((2, len(row), draws))
-        q = area.q_start + row * area.tile_q + (down * heights[row]).astype(np.int64)
+        row, column = rows[at : at + _AT_ONCE, None, None], columns[at : at + _AT_ONCE, None, None]
+        down = looks(row[:, 0, 0], heights[row][:, 0, 0], count, NumpyArrays())[:, :, None]
+        across = random.random((len(row), count, draws))
+        q = area.q_start + row * area.tile_q + down
         k = column * area.tile_k + (across * widths[column]).astype(np.int64)
-        share = (tile_cells(multiplicity, q, k, NumpyArrays(), Counter()) > 0).mean(axis=1)
-        kept += float((share * (heights[row] * widths[column])[:, 0]).sum())
+        share = (tile_cells(multiplicity, q, k, NumpyArrays(), Counter()) > 0).mean(axis=(1, 2))
+        kept += float((share * (heights[row] * widths[column])[:, 0, 0]).sum())
     return kept / (area.n_q * area.n)
