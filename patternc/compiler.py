@@ -180,15 +180,18 @@ class Compiled:
         return reference.mask(self.program, self.heads, *_lengths(n, n_q), runtime_tensors)
 
     def plan(self, n: int, n_q: int | None = None, *, device: str = "cpu", **runtime_tensors: Any) -> Plan:
-        """The schedule for the last n_q (all, unless given) of n positions; its tables are on `device`."""
-        return self._planned(*_lengths(n, n_q), runtime_tensors, str(device)).plan
+        """The schedule for the last n_q (all, unless given) of n positions, in tiles of 128, with tables on `device`.
 
-    def _planned(self, n: int, n_q: int, tensors: Mapping[str, Any], device: str) -> Planned:
+        Without the run-time tensors of a program that has some, it keeps every tile that they might, as a partial one.
+        """
+        return self._planned(*_lengths(n, n_q), runtime_tensors, str(device), complete=False).plan
+
+    def _planned(self, n: int, n_q: int, tensors: Mapping[str, Any], device: str, *, complete: bool = True) -> Planned:
         """Kept for the next time if it does not hang on run-time tensors."""
         key = (n, n_q, device)
         if key not in self._plans:
             planning = import_module("patternc.planning")  # NumPy is loaded when something is planned
-            planned = planning.planned(self.program, self.heads, n, n_q, tensors, device)
+            planned = planning.planned(self.program, self.heads, n, n_q, tensors, device, complete=complete)
             if self.program.tensors:
                 return planned
             self._plans[key] = planned

@@ -24,15 +24,29 @@ class Planned:
     xp: Any
 
     def statistics(self) -> Statistics:
+        """Exact counts of a complete plan."""
         return statistics(self.plan, self.meanings, self.xp)
 
 
-def planned(program: ir.Program, heads: int, n: int, n_q: int, tensors: Mapping[str, Any], device: str) -> Planned:
+def planned(
+    program: ir.Program,
+    heads: int,
+    n: int,
+    n_q: int,
+    tensors: Mapping[str, Any],
+    device: str,
+    *,
+    complete: bool = True,
+) -> Planned:
     """Plans the last n_q of n positions. Tables are arrays of NumPy for the device "cpu", else tensors on the device.
+    If it need not be `complete` and no run-time tensors are given, the plan keeps every tile that they might, in arrays
+    of NumPy.
 
     SpatError if the program does not admit the length, TypeError or ValueError for wrong run-time tensors.
     """
-    xp = NUMPY if device == "cpu" else import_module("patternc.backends.torch_arrays").TorchArrays(device)
-    arrays = {name: xp.asarray(a) for name, a in as_arrays(tensors, program.tensors, n, heads).items()}
+    static = bool(program.tensors) and not tensors and not complete
+    xp = NUMPY if static or device == "cpu" else import_module("patternc.backends.torch_arrays").TorchArrays(device)
+    checked = {} if static else as_arrays(tensors, program.tensors, n, heads)
+    arrays = {name: xp.asarray(array) for name, array in checked.items()}
     meanings = Meanings(program, heads=heads, n=n, n_q=n_q, tensors=arrays, xp=xp)
     return Planned(plan_of(meanings), meanings, xp)

@@ -15,8 +15,8 @@ _KINDS = {"int": "iu", "bool": "b", "float": "f"}
 
 
 def as_arrays(tensors: Mapping[str, Any], declared: tuple[ir.Tensor, ...], n: int, heads: int) -> dict[str, np.ndarray]:
-    """The arrays by name. TypeError for a missing or unknown name or a wrong element type, ValueError for a wrong shape
-    or different batch sizes."""
+    """The arrays by name, all of them. TypeError for a missing or unknown name or a wrong element type, ValueError for
+    a wrong shape or different batch sizes."""
     names = [tensor.name for tensor in declared]
     for name in tensors:
         if name not in names:
@@ -34,7 +34,7 @@ def as_arrays(tensors: Mapping[str, Any], declared: tuple[ir.Tensor, ...], n: in
 
 
 def _array(tensor: ir.Tensor, value: Any, n: int, heads: int) -> np.ndarray:
-    array = np.asarray(value)
+    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     if array.dtype.kind not in _KINDS[tensor.element]:
         raise TypeError(f"tensor {tensor.name!r} must hold {tensor.element} values; found {array.dtype}")
     dims = tuple(extent(dim, n, heads) for dim in tensor.dims)

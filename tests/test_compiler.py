@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 import patternc
+from patternc.draws import draw
 
 LOCAL = "pattern local(window: tokens = 4) = { q -> k : 0 <= q - k < window }"
 DOCUMENTS = "pattern documents(doc: int[batch, n]) = causal & { q -> k : doc[q] == doc[k] }"
@@ -135,6 +137,43 @@ def test_a_length_that_does_not_fill_the_grid():
     with pytest.raises(patternc.SpatError, match="do not fill the grid of 5 \\* 3 = 15"):
         attention(*inputs())
     assert attention.mask(15).sum() == 4 * 15 * 3
+
+
+def covered(plan) -> torch.Tensor:
+    """Which cells lie in tiles of the plan."""
+    cells = torch.zeros(plan.n, plan.n, dtype=torch.bool)
+    for launch in plan.launches:
+        runs = launch.by_query
+        for row, (start, end) in enumerate(pairwise(runs.rows.tolist())):
+            for first, count in zip(runs.first[start:end].tolist(), runs.count[start:end].tolist(), strict=True):
+                cells[row * plan.tile_q : (row + 1) * plan.tile_q, first : first + count * plan.tile_k] = True
+    return cells
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        DOCUMENTS,
+        "pattern p(w: float[batch, n, n]) = causal & top(2, by = w[q, k], of = { q -> k : q - k < 40 })",
+        "pattern p(g: bool[n], m: int[batch]) = { q -> k : q - k < 9 or g[q] and k < m } & cover(4) { q -> k : g[k] }",
+        "pattern p(s: float[heads, n]) = { q -> k : s[h, q] > 0.5 or abs(q - k) < 3 } - diagonal",
+    ],
+)
+def test_a_plan_without_run_time_tensors_keeps_what_they_might(source):
+    attention = patternc.compile(source, heads=2)
+    tensors = draw(attention.program.tensors, 300, heads=2, batch=1, seed=3)
+    mask = attention.mask(300, **tensors).reshape(-1, 300, 300).amax(0)
+    assert mask.any()
+    assert not (mask.bool() & ~covered(attention.plan(300))).any()
+    with pytest.raises(TypeError, match="run-time tensors are missing"):
+        attention.stats(300)
+
+
+def test_a_plan_without_run_time_tensors_follows_the_static_part():
+    plan = patternc.compile(DOCUMENTS, heads=2).plan(1024)
+    (launch,) = plan.launches
+    assert launch.by_query.count.sum() == 8 * 9 / 2, "causal tiles only"
+    assert launch.batch is None
 
 
 def test_the_choice_of_backend_is_reported():

@@ -9,6 +9,7 @@ import torch
 from drawn import Program, examples
 from hypothesis import Phase, given, note, settings
 from programs import guarded_programs, programs
+from relations import OracleError
 from tiles import check_plan
 
 import patternc
@@ -85,7 +86,7 @@ def test_the_reference_refuses_what_has_no_meaning(program: Program) -> None:
     note(f"{program.text}{program} at n = {n}")
     try:
         expected = meaning(program, n, n, tensors)
-    except oracle.OracleError:
+    except OracleError:
         with pytest.raises(patternc.SpatError):
             compiled_mask(program, n, n, tensors)
     else:

@@ -13,7 +13,8 @@ import torch
 from drawn import Program, examples
 from hypothesis import assume, given, note, settings
 from programs import TOKEN, programs, writers
-from writer import HELPERS, Space, Writer, literal
+from scalars import HELPERS, Space, literal
+from writer import Writer
 
 TOKENS = Space()
 BLOCKS = Space(depth=1, length=None)

@@ -29,7 +29,8 @@ from patternc.analysis.numbers import (
     read,
     select,
 )
-from patternc.analysis.overflow import overflowing
+from patternc.analysis.overflow import check_overflow, overflowing
+from patternc.errors import SpatError
 from patternc.rewrite import walk
 
 Q, K = np.arange(0, 16)[:, None], np.arange(0, 24)[None, :]
@@ -248,3 +249,14 @@ def test_overflow_is_found_in_cells_that_count(condition: ir.Scalar, cell: tuple
     if found is not None and cell is not None:
         assert found[1] in cell[0]
         assert found[2] in cell[1]
+
+
+def test_an_overflow_is_an_error_with_its_place() -> None:
+    twice = ir.Where(ir.Const(True))
+    for _ in range(70):
+        twice = ir.Sum((twice, twice))
+    with pytest.raises(SpatError, match="multiplicities of this pattern do not fit into 64 bits"):
+        check_overflow(twice, (), 10)
+    with pytest.raises(SpatError, match=r"SPAT205.*does not fit into 64 bits\n.*key 63"):
+        check_overflow(ir.Where(ir.Compare("==", power(2, _K), ir.Binary("*", _Q, _Q))), (), 64)
+    check_overflow(ir.Where(ir.Compare("==", power(2, _K), ir.Binary("*", _Q, _Q))), (), 63)

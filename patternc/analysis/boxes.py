@@ -160,6 +160,13 @@ def unknown(xp: Any, bad: Any = False) -> Boxes:
     return Boxes(xp, {Symbol(*INT64, *INT64): 1}, 0, (0, 0), bad)
 
 
+def anything(xp: Any, element: str) -> Enclosure:
+    """A value of which only the type is known; it may be invalid."""
+    if element == "bool":
+        return Truths(xp, True, True, True)
+    return unknown(xp, True) if element == "int" else Reals(xp, math.nan, math.nan, True)
+
+
 def _linear(xp: Any, terms: dict[Symbol, int], base: Any, span: tuple[int, int], bad: Any) -> Boxes:
     """The form, or an unknown if a value, or a step on the way to its bounds, may leave the 64 bits."""
     reach = max(-span[0], span[1]) + sum(abs(c) * max(-s.least, s.most) for s, c in terms.items())

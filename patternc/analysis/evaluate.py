@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import reduce
 from typing import Any
 
 from patternc import ir
-from patternc.analysis.lazy import LazyCover, LazySample, Sight
+from patternc.analysis.boxes import anything
+from patternc.analysis.lazy import LazyCover, LazySample, LazyTop, Sight
 from patternc.analysis.numbers import Cells, Table, apply, indicator, member, minimum, pick, read, select
 from patternc.analysis.relation import cover_relation, sample_relation, top_relation
 from patternc.analysis.tiles import Counter
@@ -19,12 +20,20 @@ Space = tuple[int, ...]
 """The sizes of the blocks that lead into an index space; () is the space of tokens."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A run-time tensor that is not there; `element` is `int`, `float` or `bool`."""
+
+    element: str
+
+
 class Meaning:
     """The multiplicity M(q, k) of a pattern that is bound to a length and a head (no variable but q and k is left).
 
     `tables` are the run-time tensors of one batch row by name; queries below n - n_q are not asked for. Making it
     computes the pattern's covers and selections; `xp` is the array namespace for them. If `lazy`, covers and samples
-    are computed where cells are asked for, which suits few cells of long axes (NumPy only).
+    are computed where cells are asked for, which suits few cells of long axes (NumPy only). Where a
+    table is `Unread` only boxes may be asked for.
     """
 
     def __init__(
@@ -34,12 +43,15 @@ class Meaning:
         n: int,
         n_q: int,
         h: int,
-        tables: Mapping[str, Table],
+        tables: Mapping[str, Table | Unread],
         xp: Any,
         counter: Counter | None = None,
         lazy: bool = False,
     ) -> None:
-        self.pattern, self.lazy = shared(pattern), lazy
+        self.pattern = shared(pattern)
+        self.exact = not any(isinstance(table, Unread) for table in tables.values())
+        """Whether cells may be asked for."""
+        self.lazy = lazy or not self.exact
         self.h, self.tables, self.xp, self.counter = h, tables, xp, counter or Counter()
         self.relations: dict[tuple[int, Space], Any] = {}
         self._prepared: dict[tuple[int, Space], int] = {}
@@ -76,7 +88,7 @@ class Meaning:
         self, node: ir.Pattern, space: Space, first: int, make: Any, body: ir.Pattern, *more: Any, **options: Any
     ) -> None:
         """Makes the relation of a node, unless one that reaches as far down is there."""
-        if self.lazy and not isinstance(node, ir.Top):
+        if self.lazy and not (self.exact and isinstance(node, ir.Top)):
             self.relations[id(node), space] = self._lazily(node, space, body, **options)
             return
         known = self.relations.get((id(node), space))
@@ -87,7 +99,12 @@ class Meaning:
 
     def _lazily(self, node: ir.Pattern, space: Space, body: ir.Pattern, n: int, **options: Any) -> Any:
         sight = Sight(lambda q, k: Evaluation(self, space, q, k).multiplicity(body), n, self.xp)
-        return LazyCover(sight, **options) if isinstance(node, ir.Cover) else LazySample(sight, **options)
+        match node:
+            case ir.Cover():
+                return LazyCover(sight, **options)
+            case ir.Sample():
+                return LazySample(sight, **options)
+        return LazyTop(sight)
 
 
 class Evaluation:
@@ -151,7 +168,10 @@ class Evaluation:
             case ir.Pick(index, items):
                 return pick(self.scalar(index), tuple(map(self.scalar, items)))
             case ir.Read(tensor, indices):
-                return read(self.meaning.tables[tensor], *map(self.scalar, indices))
+                table = self.meaning.tables[tensor]
+                if isinstance(table, Unread):
+                    return anything(self.meaning.xp, table.element)
+                return read(table, *map(self.scalar, indices))
         raise AssertionError(f"the scalar is not bound: {node}")
 
     def _guarded(self, op: str, args: tuple[ir.Scalar, ...]) -> Number:

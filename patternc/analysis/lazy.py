@@ -1,4 +1,5 @@
-"""Covers and selections that are computed where somebody looks: for pictures, which look at few cells of long axes.
+"""Covers and selections that are computed where somebody looks: for pictures, which look at few cells of long axes, and
+for plans without run-time tensors, which look at none.
 
 They answer as a `Relation` does, at a cost that grows with the cells and rows asked for. NumPy only.
 """
@@ -34,7 +35,8 @@ class Sight:
     def boxes(self, q: Box, k: Box) -> tuple[np.ndarray, np.ndarray]:
         """Whether a cell may be kept in each box, and whether all surely are."""
         shape = np.broadcast_shapes(*(np.shape(end) for end in (*q, *k)))
-        sides = (interval(self.xp, *(np.broadcast_to(end, shape) for end in side), 0, self.n - 1) for side in (q, k))
+        ends = [[np.broadcast_to(end, shape) for end in side] for side in (q, k)]
+        sides = (interval(self.xp, first, last, 0, self.n - 1) for first, last in ends)
         with self.xp.quiet():
             low, high = bounds(self.multiplicity(*sides))
         return np.broadcast_to(high, shape) > 0, np.broadcast_to(low, shape) > 0
@@ -129,3 +131,15 @@ class LazySample:
         else:
             least = np.maximum(np.partition(hashes, self.of.n - self.count, axis=1)[:, self.of.n - self.count], 0)
         self._least.update(zip(rows.tolist(), least.tolist(), strict=True))
+
+
+class LazyTop:
+    """What is known of a selection by score when no score is: it is part of the pattern it chooses from."""
+
+    def __init__(self, of: Sight) -> None:
+        self.of, self.xp = of, of.xp
+
+    def overlaps(self, q: Box, k: Box) -> tuple[np.ndarray, np.ndarray]:
+        """For boxes: whether a cell may be in it, and whether one may be missing."""
+        some, _ = self.of.boxes(q, k)
+        return some, np.ones_like(some)

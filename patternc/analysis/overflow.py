@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from patternc import ir
 from patternc.analysis.arrays import NUMPY
-from patternc.analysis.boxes import Boxes, Reals, Truths, interval
+from patternc.analysis.boxes import INT64, Boxes, Reals, Truths, interval
 from patternc.analysis.evaluate import Evaluation, Meaning, shared
 from patternc.analysis.numbers import select
 from patternc.errors import Code, Diagnostic, SpatError
@@ -20,13 +21,38 @@ MOST_BOXES = 256
 
 def check_overflow(pattern: ir.Pattern, tensors: Sequence[ir.Tensor], n: int) -> None:
     """Raises SpatError for an operation whose result leaves 64 bits in some cell in which it counts (no guard hides
-    it). The pattern is bound to a length and a head. Only what was found in a cell is an error."""
-    found = overflowing(shared(pattern), {t.name: t.element for t in tensors}, n)
+    it), and for sums and products of patterns whose multiplicities may. The pattern is bound to a length and a head.
+    """
+    pattern = shared(pattern)
+    if most(pattern, {}) > INT64[1]:
+        message = "the multiplicities of this pattern do not fit into 64 bits"
+        raise SpatError(Diagnostic(Code.INTEGER_OVERFLOW, message, pattern.span, "counts its keys too often"))
+    found = overflowing(pattern, {t.name: t.element for t in tensors}, n)
     if found is not None:
         node, q, k = found
         note = f"at n = {n}, query {q} and key {k}"
         message = "the result of this operation does not fit into 64 bits"
         raise SpatError(Diagnostic(Code.INTEGER_OVERFLOW, message, node.span, "too large here", notes=(note,)))
+
+
+def most(node: ir.Pattern, known: dict[int, int]) -> int:
+    """A bound on the multiplicities of a pattern."""
+    if id(node) not in known:
+        known[id(node)] = _most(node, known)
+    return known[id(node)]
+
+
+def _most(node: ir.Pattern, known: dict[int, int]) -> int:
+    match node:
+        case ir.Sum(args):
+            return sum(most(a, known) for a in args)
+        case ir.Product(args):
+            return math.prod(most(a, known) for a in args)
+        case ir.Union(args):
+            return max((most(a, known) for a in args), default=0)
+        case ir.Blocks(_, body):
+            return most(body, known)
+    return 1
 
 
 def overflowing(pattern: ir.Pattern, elements: dict[str, str], n: int) -> tuple[ir.Scalar, int, int] | None:

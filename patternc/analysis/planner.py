@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from patternc import ir
-from patternc.analysis.evaluate import Meaning, Sharing, shared
+from patternc.analysis.evaluate import Meaning, Sharing, Unread, shared
 from patternc.analysis.launches import grouped
 from patternc.analysis.numbers import Table
+from patternc.analysis.overflow import check_overflow
 from patternc.analysis.tiles import Area, Counter, Tiling, classify
 from patternc.plan import TILE, Plan
 from patternc.rewrite import walk
@@ -30,7 +31,8 @@ def plan(
     """Which tiles to compute for the last n_q (all, unless given) of n positions.
 
     `program` is closed but for h and n; `tensors` are its run-time tensors as arrays of the namespace `xp`, already
-    checked. SpatError if the program does not admit the length.
+    checked. Of those left out nothing is assumed: their tiles are kept, as partial ones (NumPy only).
+    SpatError if the program does not admit the length.
     """
     meanings = Meanings(program, heads=heads, n=n, n_q=n_q, tensors=tensors, xp=xp, counter=counter)
     return plan_of(meanings, tile_q, tile_k)
@@ -42,7 +44,8 @@ def plan_of(meanings: Meanings, tile_q: int = TILE, tile_k: int = TILE) -> Plan:
     area = Area(n - n_q, n_q, n, tile_q, tile_k)
 
     def tiling(h: int, b: int | None) -> Tiling:
-        return classify(meanings.of(h, b), area, xp, meanings.counter)
+        meaning = meanings.of(h, b)
+        return classify(meaning, area, xp, meanings.counter, exact=meaning.exact)
 
     launches = grouped(meanings.classes, [meanings.rows_of(c[0]) for c in meanings.classes], tiling, xp)
     return Plan(n, n_q, meanings.heads, tile_q, tile_k, launches)
@@ -65,9 +68,12 @@ class Meanings:
     ) -> None:
         self.heads, self._lazy = heads, lazy
         self.n, self.n_q, self.xp, self.counter = n, n if n_q is None else n_q, xp, counter or Counter()
-        self._arrays = {t.name: xp.asarray(tensors[t.name]) for t in program.tensors}
-        self._batched = {t.name for t in program.tensors if t.batched}
+        self._arrays = {name: xp.asarray(array) for name, array in tensors.items()}
+        self._elements = {t.name: t.element for t in program.tensors}
+        self._batched = {t.name for t in program.tensors if t.batched and t.name in tensors}
         patterns, self.classes = head_classes(bind(program, n).pattern, heads)
+        for pattern in patterns:
+            check_overflow(pattern, program.tensors, n)
         self._pattern = {h: p for p, members in zip(patterns, self.classes, strict=True) for h in members}
         self._head = {h: members[0] for members in self.classes for h in members}
         self._tables: dict[tuple[str, int | None], Table] = {}
@@ -102,7 +108,9 @@ class Meanings:
             )
         return self._meanings[key]
 
-    def _table(self, name: str, b: int | None) -> Table:
+    def _table(self, name: str, b: int | None) -> Table | Unread:
+        if name not in self._arrays:
+            return Unread(self._elements[name])
         row = b if name in self._batched else None
         if (name, row) not in self._tables:
             array = self._arrays[name]

@@ -272,24 +272,30 @@ def runs(strips: Strips, rows: int, tile: int, xp: Any) -> Runs:
 # ------------------------------------------------------------------ the classification
 
 
-def classify(multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter | None = None) -> Tiling:
-    """The kept tiles of the area: full where every cell has the same M > 0, partial where cells differ; exact."""
-    by_query, by_key = strips_of(multiplicity, area, xp, counter or Counter())
+def classify(
+    multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter | None = None, *, exact: bool = True
+) -> Tiling:
+    """The kept tiles of the area: full where every cell has the same M > 0, partial where cells differ. If not `exact`,
+    no cell is asked for, and every tile is partial that its enclosure leaves in doubt."""
+    by_query, by_key = strips_of(multiplicity, area, xp, counter or Counter(), exact=exact)
     return Tiling(runs(by_query, area.rows, area.tile_k, xp), runs(by_key, area.columns, area.tile_q, xp))
 
 
 def strips_of(
-    multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter, *, any_cell: bool = False
+    multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter, *, any_cell: bool = False, exact: bool = True
 ) -> tuple[Strips, Strips]:
-    """The kept tiles of the area as strips along keys and along queries. With `any_cell` kinds and weights mean
-    nothing: all are FULL and 1."""
+    """The kept tiles of the area as strips along keys and along queries, `exact` as in `classify`. With `any_cell`
+    kinds and weights mean nothing: all are FULL and 1."""
     along_keys: list[Strips] = []
     along_queries: list[Strips] = []
     for found in bisect(multiplicity, area, xp, counter, any_cell=any_cell):
         if found.weight is not None:
             a, b = _full_strips(area, found, xp)
         else:
-            lo, hi = tile_bounds(multiplicity, area, found.row, found.column, xp, counter, any_cell=any_cell)
+            if exact:
+                lo, hi = tile_bounds(multiplicity, area, found.row, found.column, xp, counter, any_cell=any_cell)
+            else:
+                lo, hi = xp.full(found.row.shape, 0), xp.full(found.row.shape, 1)
             a, b = _single_strips(found.row, found.column, lo, hi, xp)
         # Merged at once, for boxes come in spatial order and a strip replaces many tiles.
         along_keys.append(merged([_plain(a, xp) if any_cell else a], xp))
