@@ -88,7 +88,7 @@ def _blocks(node: ir.Blocks, cells: Cells) -> torch.Tensor:
 
 
 def _cover(node: ir.Cover, cells: Cells) -> torch.Tensor:
-    size = _size(node, cells)
+    size = min(_size(node, cells), cells.n)
     whole = replace(cells, first=0)
     count = -(-cells.n // size)
     padded = torch.zeros(count * size, count * size, dtype=torch.int64, device=cells.device)

@@ -17,7 +17,7 @@ from patternc.analysis.boxes import bounds, interval
 from patternc.analysis.evaluate import Meaning
 from patternc.analysis.measure import profile, row_counts
 from patternc.analysis.numbers import Cells, Table, exists, indicator, read
-from patternc.analysis.tiles import Area, Counter, Tiling, classify
+from patternc.analysis.tiles import MOST_BOXES, Area, Counter, Tiling, TooMuchWorkError, classify
 from patternc.plan import FULL, PARTIAL, Runs
 
 LENGTHS = st.one_of(st.integers(1, 24), st.integers(1, 60))
@@ -199,6 +199,14 @@ def test_evaluations_are_bounded_by_the_tiles_kept(name: str) -> None:
     assert counter.boxes <= 8 * pieces
     assert counter.cells <= 1.1 * 128 * 128 * pieces
     assert counter.cells <= 0.1 * 128 * 128 * partial or name == "butterfly"
+
+
+def test_a_counter_with_a_limit_stops_the_work() -> None:
+    area, counter = Area(0, 65536, 65536, 128, 128), Counter(limit=1_000_000)
+    strided = lambda q, k: indicator((q - k) % 4 == 0)
+    with pytest.raises(TooMuchWorkError):
+        row_counts(strided, classify(strided, area, NUMPY, counter).by_query, area, NUMPY, counter)
+    assert counter.boxes + counter.cells < 1_000_000 + MOST_BOXES + NUMPY.chunk
 
 
 def test_cells_of_ragged_and_late_queries_are_exact_at_length() -> None:

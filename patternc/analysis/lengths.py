@@ -12,7 +12,7 @@ from patternc.analysis.measure import row_counts
 from patternc.analysis.planner import Meanings
 from patternc.analysis.presburger import most
 from patternc.analysis.properties import Failure, Property, cell_failure, row_failure, wrong_density
-from patternc.analysis.tiles import Area, Counter, classify, tile_cells
+from patternc.analysis.tiles import Area, Counter, TooMuchWorkError, classify, tile_cells
 from patternc.rewrite import rebuild, walk
 
 TILE = 128
@@ -22,8 +22,12 @@ MAX_DENSE = 4096
 Head = int
 
 
+MOST_TOKENS, MOST_HEADS, MOST_WORK = 1 << 24, 4096, 1 << 25
+"""Longest length and most heads that are looked at, and most boxes and cells; some 5 s."""
+
+
 class TooLongError(Exception):
-    """Bags cannot be compared at this length."""
+    """The length is too long, or the pattern too dense, to be looked at."""
 
 
 _LATER = ir.Where(ir.Compare(">", ir.Var("k"), ir.Var("q")))
@@ -34,10 +38,18 @@ class At:
 
     def __init__(self, program: ir.Program, n: int, heads: int) -> None:
         self.program, self.n, self.heads = program, n, heads
-        self.xp = NUMPY
+        self.xp, self.counter = NUMPY, Counter(limit=MOST_WORK)
 
     def failure(self, wanted: Property) -> tuple[Failure, Head] | None:
-        """The first failure and its head. TooLongError where bags are to be compared."""
+        """The first failure and its head. TooLongError if that takes too much work, or bags would be compared."""
+        if self.n > MOST_TOKENS or self.heads > MOST_HEADS:
+            raise TooLongError
+        try:
+            return self._failure(wanted)
+        except TooMuchWorkError as error:
+            raise TooLongError from error
+
+    def _failure(self, wanted: Property) -> tuple[Failure, Head] | None:
         match wanted.name:
             case "density":
                 return self._density(wanted)
@@ -70,7 +82,7 @@ class At:
 
     def _meanings(self, pattern: ir.Pattern) -> Meanings:
         program = ir.Program(self.program.name, pattern, (), self.program.grids)
-        return Meanings(program, heads=self.heads, n=self.n, tensors={}, xp=self.xp)
+        return Meanings(program, heads=self.heads, n=self.n, tensors={}, xp=self.xp, counter=self.counter)
 
     def _counts(self, pattern: ir.Pattern) -> Iterator[tuple[tuple[Head, ...], Meaning, Any, Any]]:
         """For each class of heads its keys per row (n,) and their multiplicities' sums (n,)."""
@@ -78,8 +90,8 @@ class At:
         area = Area(0, self.n, self.n, TILE, TILE)
         for heads in meanings.classes:
             meaning = meanings.of(heads[0])
-            runs = classify(meaning, area, self.xp).by_query
-            yield (heads, meaning, *row_counts(meaning, runs, area, self.xp))
+            runs = classify(meaning, area, self.xp, self.counter).by_query
+            yield (heads, meaning, *row_counts(meaning, runs, area, self.xp, self.counter))
 
     def _row(self, meaning: Meaning, q: int) -> list[int]:
         return self._cells(meaning, self.xp.arange(q, q + 1)[:, None], self.xp.arange(0, self.n)[None, :])[0].tolist()
@@ -87,7 +99,7 @@ class At:
     def _cells(self, meaning: Meaning, q: Any, k: Any) -> Any:
         import numpy as np
 
-        cells = tile_cells(meaning, q, k, self.xp, Counter())
+        cells = tile_cells(meaning, q, k, self.xp, self.counter)
         return np.broadcast_to(cells, np.broadcast_shapes(q.shape, k.shape))
 
     def _first(self, witness: ir.Pattern, wanted: Property) -> tuple[Failure, Head] | None:

@@ -123,6 +123,7 @@ def cover_relation(
     """The cells of a space of n positions whose size×size block holds a cell of `body`, for queries from `first` on.
 
     `body` is asked for all queries of the blocks that hold queries from `first` on."""
+    size = min(size, n)
     row = first // size
     blocks = -(-n // size)
     area = Area(row * size, n - row * size, n, size, size)
@@ -204,9 +205,9 @@ def _scored(
     some = xp.flatnonzero(partial)
     if some.shape[0]:
         candidate[some] &= tile_cells(of, q[some], k[some], xp, counter) > 0
+    counter.count(cells=math.prod(shape))
     with xp.quiet():
         score = by(Cells(q, True, xp), Cells(k, True, xp))
-    counter.cells += shape[0] * shape[1] * shape[2]
     score = Cells(score) if isinstance(score, Plain) else score
     value = xp.full(shape, float(score.value)) if isinstance(score.value, Plain) else xp.real(score.value)
     return xp.broadcast_to(value, shape), candidate & both(value == value, score.ok)

@@ -25,12 +25,24 @@ SCATTERED = 64
 MOST_WEIGHT = (1 << 63) - 1
 
 
+class TooMuchWorkError(Exception):
+    """A multiplicity was asked for more boxes and cells than its counter allows."""
+
+
 @dataclass(eq=False)
 class Counter:
-    """How many boxes and cells a multiplicity was asked for."""
+    """How many boxes and cells a multiplicity was asked for, and how many it may be asked for together."""
 
     boxes: int = 0
     cells: int = 0
+    limit: int | None = None
+
+    def count(self, *, boxes: int = 0, cells: int = 0) -> None:
+        """Counts what is about to be evaluated; TooMuchWorkError if that exceeds the limit."""
+        self.boxes += boxes
+        self.cells += cells
+        if self.limit is not None and self.boxes + self.cells > self.limit:
+            raise TooMuchWorkError
 
 
 @dataclass(frozen=True)
@@ -99,8 +111,8 @@ def bisect(
             half = row.shape[0] // 2
             stack += [(level, row[half:], column[half:]), (level, row[:half], column[:half])]
             continue
+        counter.count(boxes=row.shape[0])
         lo, hi = _box_bounds(multiplicity, area, level, row, column, xp)
-        counter.boxes += row.shape[0]
         decided = lo > 0 if any_cell else (lo == hi) & (hi > 0)
         at = xp.flatnonzero(decided)
         if at.shape[0]:
@@ -158,9 +170,9 @@ def _positions(area: Area, row: Array, column: Array, down: Array, across: Array
 
 def tile_cells(multiplicity: Multiplicity, q: Array, k: Array, xp: Any, counter: Counter) -> Array:
     """M at positions that broadcast against each other; an array that broadcasts to their shape, with all its axes."""
+    counter.count(cells=math.prod(max(a, b) for a, b in zip(q.shape, k.shape, strict=True)))
     with xp.quiet():
         m = multiplicity(Cells(q, True, xp), Cells(k, True, xp))
-    counter.cells += math.prod(max(a, b) for a, b in zip(q.shape, k.shape, strict=True))
     value = m.value if isinstance(m, Cells) else m
     return xp.full((1,) * len(q.shape), int(value)) if isinstance(value, Plain) else value
 
