@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from patternc import ir, plan
-from patternc.analysis import boxes, launches, numbers, relation, tiles
+from patternc.analysis import box_arithmetic, boxes, elementwise, enclosures, launches, numbers, relation, tiles
 from patternc.analysis.evaluate import Sharing, shared
 from patternc.backends import (
     inputs,
@@ -34,8 +34,8 @@ from patternc.rewrite import walk
 from patternc.specialise import of_head
 
 _CARRIED = (
-    plan, numbers, boxes, tiles, relation, launches, inputs, torch_arrays, torch_dropout, torch_schedule, torch_masks,
-    torch_pieces, torch_passes, torch_function, torch_run, torch_saved,
+    plan, elementwise, numbers, enclosures, box_arithmetic, boxes, tiles, relation, launches, inputs, torch_arrays,
+    torch_dropout, torch_schedule, torch_masks, torch_pieces, torch_passes, torch_function, torch_run, torch_saved,
 )  # fmt: skip
 
 _MODULE = '''

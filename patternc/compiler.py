@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PREFERENCE = ("torch", "reference")
 """The order in which `backend="auto"` tries; other installed backends come after these."""
+MOST_HEADS = 4096
 PLANS = 64
 """Plans that a compiled object keeps."""
 
@@ -65,6 +66,8 @@ def _counts(heads: int, kv_heads: int | None, layer: int) -> tuple[int, int, int
             raise TypeError(f"{name} must be an int; found {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}; found {value}")
+    if heads > MOST_HEADS:
+        raise ValueError(f"heads must be at most {MOST_HEADS}; found {heads}")
     if heads % kv_heads:
         raise ValueError(f"heads must be a multiple of kv_heads; found heads = {heads}, kv_heads = {kv_heads}")
     return heads, kv_heads, layer

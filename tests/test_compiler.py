@@ -69,6 +69,7 @@ def test_layers_and_heads_choose():
     ("arguments", "error", "message"),
     [
         ({"heads": 0}, ValueError, "heads must be at least 1; found 0"),
+        ({"heads": 5000}, ValueError, "heads must be at most 4096; found 5000"),
         ({"heads": 2.0}, TypeError, "heads must be an int; found 2.0"),
         ({"heads": 4, "kv_heads": 3}, ValueError, "heads = 4, kv_heads = 3"),
         ({"heads": 4, "layer": -1}, ValueError, "layer must be at least 0"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from patternc import ir
 from patternc.analysis.arrays import NUMPY
-from patternc.analysis.boxes import Boxes, Reals, Truths, interval
+from patternc.analysis.enclosures import Boxes, Reals, Truths, interval
 from patternc.analysis.evaluate import Evaluation, Meaning
 from patternc.analysis.numbers import (
     Cells,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from patternc import ir
 from patternc.analysis import relation
 from patternc.analysis.arrays import NUMPY
-from patternc.analysis.boxes import bounds, interval
+from patternc.analysis.boxes import bounds
+from patternc.analysis.enclosures import interval
 from patternc.analysis.evaluate import Meaning
 from patternc.analysis.measure import profile, row_counts
 from patternc.analysis.numbers import Cells, Table, exists, indicator, read

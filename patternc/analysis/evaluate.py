@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 from patternc import ir
-from patternc.analysis.boxes import anything
+from patternc.analysis.enclosures import anything
 from patternc.analysis.lazy import LazyCover, LazySample, LazyTop, Sight
 from patternc.analysis.numbers import Cells, Table, apply, indicator, member, minimum, pick, read, select
 from patternc.analysis.relation import cover_relation, sample_relation, top_relation

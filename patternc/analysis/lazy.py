@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from patternc.analysis.boxes import bounds, interval
+from patternc.analysis.boxes import bounds
+from patternc.analysis.enclosures import interval
 from patternc.analysis.relation import draw
 from patternc.analysis.tiles import Counter, Multiplicity, tile_cells
 

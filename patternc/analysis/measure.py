@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from patternc.analysis.numbers import Array
+from patternc.analysis.elementwise import Array
 from patternc.analysis.tiles import Area, Counter, Multiplicity, bisect, spread_out, tile_cells, tile_positions
 from patternc.plan import PARTIAL, Runs
 

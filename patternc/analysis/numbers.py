@@ -28,8 +28,24 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-Array = Any
-Plain = (bool, int, float)
+from patternc.analysis.elementwise import (
+    Array,
+    Plain,
+    alike,
+    both,
+    ceil_log2,
+    choose,
+    clip,
+    either,
+    floor_divide,
+    is_real,
+    larger,
+    opposite,
+    remainder,
+    smaller,
+    wrapped,
+)
+
 MOST_ITEMS = 4096
 """The largest range of a quantifier and the longest list."""
 
@@ -40,12 +56,9 @@ def apply(op: str, *args: Any) -> Any:
     return kind.compute(op, *args)
 
 
-def _operator(op: str) -> Callable[[Any, Any], Any]:
-    return lambda self, other: apply(op, self, other)
-
-
-def _reflected(op: str) -> Callable[[Any, Any], Any]:
-    return lambda self, other: apply(op, other, self)
+def _operators(op: str) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """The method for `self op other`, and the one for `other op self`."""
+    return lambda self, other: apply(op, self, other), lambda self, other: apply(op, other, self)
 
 
 class Number:
@@ -54,17 +67,18 @@ class Number:
     __slots__ = ()
     rank = 0
     __hash__ = None  # type: ignore[assignment]  # == makes a condition
-    __add__, __radd__ = _operator("+"), _reflected("+")
-    __sub__, __rsub__ = _operator("-"), _reflected("-")
-    __mul__, __rmul__ = _operator("*"), _reflected("*")
-    __floordiv__, __rfloordiv__ = _operator("//"), _reflected("//")
-    __mod__, __rmod__ = _operator("%"), _reflected("%")
-    __pow__, __rpow__ = _operator("**"), _reflected("**")
-    __xor__, __rxor__ = _operator("^"), _reflected("^")
-    __and__, __rand__ = _operator("and"), _reflected("and")
-    __or__, __ror__ = _operator("or"), _reflected("or")
-    __lt__, __le__, __gt__, __ge__ = _operator("<"), _operator("<="), _operator(">"), _operator(">=")
-    __eq__, __ne__ = _operator("=="), _operator("!=")
+    __add__, __radd__ = _operators("+")
+    __sub__, __rsub__ = _operators("-")
+    __mul__, __rmul__ = _operators("*")
+    __floordiv__, __rfloordiv__ = _operators("//")
+    __mod__, __rmod__ = _operators("%")
+    __pow__, __rpow__ = _operators("**")
+    __xor__, __rxor__ = _operators("^")
+    __and__, __rand__ = _operators("and")
+    __or__, __ror__ = _operators("or")
+    __lt__, __gt__ = _operators("<")
+    __le__, __ge__ = _operators("<=")
+    __eq__, __ne__ = _operators("==")[0], _operators("!=")[0]
 
     def __neg__(self) -> Any:
         return apply("neg", self)
@@ -198,58 +212,6 @@ INVALID = constant(False, False)
 """A value of either type, number or condition, that is nowhere valid."""
 
 
-def both(a: Any, b: Any) -> Any:
-    """`a and b` of truth values, plain or arrays."""
-    if isinstance(a, bool):
-        return b if a else False
-    if isinstance(b, bool):
-        return a if b else False
-    return a & b
-
-
-def either(a: Any, b: Any) -> Any:
-    """`a or b` of truth values, plain or arrays."""
-    if isinstance(a, bool):
-        return True if a else b
-    if isinstance(b, bool):
-        return True if b else a
-    return a | b
-
-
-def opposite(a: Any) -> Any:
-    """`not a` of a truth value, plain or an array."""
-    return (not a) if isinstance(a, bool) else ~a
-
-
-def choose(xp: Any, c: Any, a: Any, b: Any) -> Any:
-    """`a if c else b` of values, plain or arrays; integers and reals meet as reals."""
-    if isinstance(c, bool):
-        return a if c else b
-    return xp.where(c, *alike(xp, a, b))
-
-
-def alike(xp: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    """The two values as reals if either is real: a plain real would make some libraries round integers to float32."""
-    if _is_real(xp, a) or _is_real(xp, b):
-        return _as_real(xp, a), _as_real(xp, b)
-    return a, b
-
-
-def _is_real(xp: Any, a: Any) -> bool:
-    return isinstance(a, float) if isinstance(a, Plain) else xp.is_real(a)
-
-
-def _as_real(xp: Any, a: Any) -> Any:
-    return float(a) if isinstance(a, Plain) else xp.real(a)
-
-
-def wrapped(a: Any) -> Any:
-    """A plain integer as 64 bits hold it; everything else as it is."""
-    if isinstance(a, int) and not -(1 << 63) <= a < 1 << 63:
-        return (a + (1 << 63)) % (1 << 64) - (1 << 63)
-    return a
-
-
 Operation = Callable[..., Cells]
 
 
@@ -267,29 +229,9 @@ def _comparison(function: Callable[[Any, Any], Any]) -> Operation:
 
 
 def _numbers(xp: Any, *operands: Cells) -> tuple[Any, Any]:
-    """The values of two numbers; that of `INVALID`, a truth value, as an integer, for tensors do not calculate with
-    truth values."""
+    """The values of two numbers; that of `INVALID` as an integer, for tensors do not calculate with truth values."""
     x, y = (int(a.value) if isinstance(a.value, bool) else a.value for a in operands)
     return alike(xp, x, y)
-
-
-def smaller(xp: Any, a: Any, b: Any) -> Any:
-    """The minimum of values, plain or arrays of one type; NaN if either is."""
-    if isinstance(a, Plain):
-        return (a if a != a else min(b, a)) if isinstance(b, Plain) else xp.minimum(b, a)
-    return xp.minimum(a, b)
-
-
-def larger(xp: Any, a: Any, b: Any) -> Any:
-    """The maximum of values, plain or arrays of one type; NaN if either is."""
-    if isinstance(a, Plain):
-        return (a if a != a else max(b, a)) if isinstance(b, Plain) else xp.maximum(b, a)
-    return xp.maximum(a, b)
-
-
-def clip(xp: Any, a: Any, lo: Any, hi: Any) -> Any:
-    """`a` pushed into lo .. hi."""
-    return smaller(xp, larger(xp, a, lo), hi)
 
 
 def _extreme(function: Callable[[Any, Any, Any], Any]) -> Operation:
@@ -309,25 +251,11 @@ def _divide(function: Callable[[Any, Any, Any], Any]) -> Operation:
     return run
 
 
-def floor_divide(xp: Any, x: Any, y: Any) -> Any:
-    """x // y; by a shift where y is a plain power of two, which is several times faster."""
-    return x >> (y.bit_length() - 1) if _is_power_of_two(y) and not _is_real(xp, x) else x // y
-
-
-def remainder(xp: Any, x: Any, y: Any) -> Any:
-    """x % y, with the sign of y; by a mask where y is a plain power of two, which is several times faster."""
-    return x & (y - 1) if _is_power_of_two(y) and not _is_real(xp, x) else x % y
-
-
-def _is_power_of_two(y: Any) -> bool:
-    return isinstance(y, int) and y > 0 and y & (y - 1) == 0
-
-
 def _power(xp: Any, a: Cells, b: Cells) -> Cells:
     """a ** b; of integers invalid where b < 0."""
     x, y = _numbers(xp, a, b)
     ok = both(a.ok, b.ok)
-    if _is_real(xp, x) or _is_real(xp, y):
+    if is_real(xp, x) or is_real(xp, y):
         return _real_power(xp, x, y, ok)
     negative = y < 0
     if isinstance(x, int) and isinstance(y, int):
@@ -349,13 +277,6 @@ def _real_power(xp: Any, x: Any, y: Any, ok: Any) -> Cells:
 
 def _log2(xp: Any, a: Cells) -> Cells:
     return Cells(ceil_log2(xp, a.value), both(a.ok, a.value > 0), xp)
-
-
-def ceil_log2(xp: Any, a: Any) -> Any:
-    """The ceiling of log2 of integers, plain or an array; 0 where they are below 1."""
-    if isinstance(a, Plain):
-        return (int(a) - 1).bit_length() if a > 0 else 0
-    return xp.searchsorted(1 << xp.arange(0, 63), a)
 
 
 def _and(xp: Any, a: Cells, b: Cells) -> Cells:

@@ -8,7 +8,7 @@ from typing import Any
 
 from patternc import ir
 from patternc.analysis.arrays import NUMPY
-from patternc.analysis.boxes import INT64, Boxes, Reals, Truths, interval
+from patternc.analysis.enclosures import INT64, Boxes, Reals, Truths, interval
 from patternc.analysis.evaluate import Evaluation, Meaning, shared
 from patternc.analysis.numbers import select
 from patternc.errors import Code, Diagnostic, SpatError

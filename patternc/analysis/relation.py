@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from patternc.analysis.numbers import Array, Cells, Plain, both, ceil_log2
+from patternc.analysis.elementwise import Array, Plain, both, ceil_log2
+from patternc.analysis.numbers import Cells
 from patternc.analysis.tiles import (
     Area,
     Counter,

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from patternc.analysis.boxes import bounds, interval
-from patternc.analysis.numbers import Array, Cells, Plain
+from patternc.analysis.boxes import bounds
+from patternc.analysis.elementwise import Array, Plain
+from patternc.analysis.enclosures import interval
+from patternc.analysis.numbers import Cells
 from patternc.plan import FULL, PARTIAL, Runs
 
 Multiplicity = Callable[[Any, Any], Any]
