@@ -221,12 +221,29 @@ def compare(op: str, a: ir.Scalar, b: ir.Scalar, span: Span) -> ir.Scalar:
     return ir.Compare(op, a, b, span=span)
 
 
+def _has_value(node: ir.Node) -> bool:
+    """Whether it surely has a value in every cell."""
+    for x in walk(node):
+        match x:
+            case ir.Read() | ir.Pick() | ir.Unary("log2") | ir.Binary("**"):
+                return False
+            case ir.Binary("//" | "%", _, divisor) if not isinstance(divisor, ir.Const):
+                return False
+    return True
+
+
+def _settled(kind: type[ir.And] | type[ir.Or], before: list[ir.Scalar], last: ir.Scalar, span: Span) -> ir.Scalar:
+    """`and` or `or` whose last argument decides it; those before it that may have no value are still read."""
+    before = [arg for arg in before if not _has_value(arg)]
+    return kind((*before, last), span=span) if before else const(last.value, span)
+
+
 def conjunction(args: Iterable[ir.Scalar], span: Span) -> ir.Scalar:
     """`and`, flattened; `args` is consumed no further than the first that is known to fail."""
     kept: list[ir.Scalar] = []
     for arg in args:
         if _is(arg, False):
-            return const(False, span)
+            return _settled(ir.And, kept, arg, span)
         kept += arg.args if isinstance(arg, ir.And) else () if _is(arg, True) else (arg,)
     if not kept:
         return const(True, span)
@@ -238,7 +255,7 @@ def disjunction(args: Iterable[ir.Scalar], span: Span) -> ir.Scalar:
     kept: list[ir.Scalar] = []
     for arg in args:
         if _is(arg, True):
-            return const(True, span)
+            return _settled(ir.Or, kept, arg, span)
         kept += arg.args if isinstance(arg, ir.Or) else () if _is(arg, False) else (arg,)
     if not kept:
         return const(False, span)
@@ -302,9 +319,9 @@ def _gather(kind: type[ir.Union] | type[ir.Sum], args: Iterable[ir.Pattern], spa
 def product(args: Iterable[ir.Pattern], span: Span) -> ir.Pattern:
     kept: list[ir.Pattern] = []
     for arg in args:
-        if is_empty(arg):
-            return arg
         kept += arg.args if isinstance(arg, ir.Product) else () if _is_full(arg) else (arg,)
+    if any(map(is_empty, kept)) and all(map(_has_value, kept)):
+        return where(const(False, span), span)
     if not kept:
         return where(const(True, span), span)
     return kept[0] if len(kept) == 1 else ir.Product(tuple(kept), span=span)

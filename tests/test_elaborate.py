@@ -166,6 +166,12 @@ def test_a_condition_that_fails_guards_its_right_hand_side():
     assert text(of_head(guarded, 1).pattern) == "empty"
 
 
+def test_what_may_have_no_value_is_read_before_the_condition_that_settles_it():
+    assert shown("pattern p() = { q -> k : q < 3 and False }") == "empty"
+    listed = "pattern p(r: [int] = [1]) = { q -> k : r[q] == k and False or q < 3 } & empty"
+    assert shown(listed) == "{ q -> k : [1][q] == k and False or q < 3 } & empty"
+
+
 def test_binding_a_length_unrolls_and_computes():
     butterfly = program("pattern p() = blocks(4) { q -> k : any(q ^ k == 2 ** i for i in 0..log2(n)) }")
     bound = bind(butterfly, 30)
