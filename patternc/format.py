@@ -8,9 +8,9 @@ from itertools import pairwise
 from patternc import ast
 from patternc.errors import SpatError
 from patternc.format_comments import Comments
+from patternc.format_document import WIDTH, render, wrapped
 from patternc.format_expr import built
 from patternc.format_items import item_doc
-from patternc.layout import WIDTH, render, wrapped
 from patternc.parser import parse
 from patternc.source import Source
 

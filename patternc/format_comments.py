@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from patternc.format_document import Comment, Concat, Doc, Hard
 from patternc.grammar.scan import comments
-from patternc.layout import Comment, Concat, Doc, Hard
 from patternc.source import Source
 
 

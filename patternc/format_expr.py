@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from patternc import ast
 from patternc.format_comments import Comments
-from patternc.layout import Align, Concat, Doc, Group, Hang, Line, Nest, Soft, Text
+from patternc.format_document import Align, Concat, Doc, Group, Hang, Line, Nest, Soft, Text
 
 Building = Generator[Any, Doc, Doc]
 """Yields further Buildings, is sent their documents, and returns its own."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from patternc import ast
 from patternc.format_comments import Comments
+from patternc.format_document import Align, Concat, Doc, Group, Hang, Hard, Nest, Text
 from patternc.format_expr import BITS, Building, expr, filled, keyword, listed, outdent_of, separator
-from patternc.layout import Align, Concat, Doc, Group, Hang, Hard, Nest, Text
 
 MAX_COLUMN = 20
 """Longer names of bindings are not lined up."""

@@ -16,8 +16,8 @@ from syntax_trees import Trees, file_text, respaced
 from patternc import ast
 from patternc.errors import SpatError
 from patternc.format import format
+from patternc.format_document import WIDTH
 from patternc.grammar.scan import comments
-from patternc.layout import WIDTH
 from patternc.parser import parse
 from patternc.source import Source
 

@@ -26,7 +26,7 @@ FLOORS = (
     ("grammar",),
     (
         "arguments", "budget", "builtin*", "checker", "draws", "elaborate", "expressions", "files", "fold", "format*",
-        "layout", "library", "loader", "parser", "printer", "runtime_tensors", "specialise", "std", "syntax", "types",
+        "library", "loader", "parser", "printer", "runtime_tensors", "specialise", "std", "syntax", "types",
         "values",
     ),
     ("analysis", "judgement", "lint", "statistics", "verdicts"),

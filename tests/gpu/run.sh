@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # All GPU tests, from the repository's root, with the python that has torch. The checkout need not be installed.
+# `tests/gpu/run.sh --results $PWD/benchmarks/results/gpu-tests.json` also writes what was found.
 set -euo pipefail
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -49,6 +52,31 @@ def test_same_bits(name):
         runs.append((out, *torch.autograd.grad(out.square().sum(), (q, k, v))))
     for again in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(runs[0], again, strict=True))
+
+
+@pytest.mark.parametrize("name", ["documents", "adaptive", "strided"])
+def test_plans_made_on_the_device_are_those_of_the_cpu(name):
+    attention = compiled_case(next(c for c in CASES if c.name == name))
+    arrays = draw(attention.program.tensors, 500, heads=attention.heads, batch=2)
+    here = attention.plan(500, **arrays)
+    there = attention.plan(500, device="cuda", **{k: torch.as_tensor(v, device="cuda") for k, v in arrays.items()})
+    assert len(here.launches) == len(there.launches)
+    for a, b in zip(here.launches, there.launches, strict=True):
+        assert (a.heads, a.batch) == (b.heads, b.batch)
+        for x, y in ((a.by_query, b.by_query), (a.by_key, b.by_key)):
+            for field in ("rows", "first", "count", "kind", "weight"):
+                assert getattr(y, field).device.type == "cuda"
+                assert getattr(x, field).tolist() == getattr(y, field).tolist()
+
+
+def test_a_saved_module_gives_the_same_bits(tmp_path):
+    attention = compiled_case(next(c for c in CASES if c.name == "longnet"))
+    spec = importlib.util.spec_from_file_location("saved", attention.save(tmp_path / "saved.py"))
+    saved = importlib.util.module_from_spec(spec)
+    sys.modules["saved"] = saved  # dataclasses look their module up
+    spec.loader.exec_module(saved)
+    q, k, v = (torch.randn(1, attention.heads, 333, 32, device="cuda", dtype=torch.bfloat16) for _ in range(3))
+    assert torch.equal(saved.Attention()(q, k, v), attention(q, k, v))
 
 
 def test_peak_memory_of_a_long_window():
