@@ -76,7 +76,7 @@ def _infinite(op: str, a: Value, b: Value, span: Span) -> Value:
         return a
     raise fail(
         Code.BAD_INF,
-        f"inf has no value in {show(a)} {op} {show(b)}",
+        f"`{op}` has no value with `inf` here",
         span,
         "this is not a number",
         "inf goes with + - and a finite number, with * // and a positive one, with min max abs clamp and comparisons",
@@ -95,8 +95,7 @@ def arithmetic(op: str, a: Value, b: Value, span: Span) -> Value:
     if math.isinf(a) or math.isinf(b):
         return _infinite(op, a, b, span)
     if op in ("//", "%") and b == 0:
-        word = "divided by" if op == "//" else "taken modulo"
-        raise fail(Code.DIVISION_BY_ZERO, f"{show(a)} is {word} zero", span, "the right-hand side is 0")
+        raise fail(Code.DIVISION_BY_ZERO, f"`{op}` by zero has no value", span, "the right-hand side is 0")
     if op == "**":
         return _power(a, b, span)
     return _in_range(_FINITE[op](a, b), span)
