@@ -6,11 +6,16 @@ from patternc import ir
 from patternc.plan import Launch
 from patternc.planning import Planned
 from patternc.printer import text
+from patternc.statistics import Statistics
+
+MOST_CELLS = 1 << 22
+"""Cells in partial tiles that are looked at for each launch; some 0.3 s. Figures that are estimated are marked."""
 
 
 def explain(signature: str, program: ir.Program, planned: Planned) -> str:
     """Pattern → tiles → launches → balance, at the length of the plan."""
-    plan, found = planned.plan, planned.statistics()
+    plan, found = planned.plan, planned.statistics(MOST_CELLS)
+    about = "" if found.exact else "≈ "
     kept = found.full_tiles + found.partial_tiles
     queries = f"{plan.n:,} tokens" if plan.n_q == plan.n else f"the last {plan.n_q:,} of {plan.n:,} tokens"
     lines = [
@@ -20,12 +25,17 @@ def explain(signature: str, program: ir.Program, planned: Planned) -> str:
         f"layout    consecutive tokens, tiles of {plan.tile_q} queries x {plan.tile_k} keys",
         f"tiles     {kept:,} computed: {found.full_tiles:,} full, {found.partial_tiles:,} partial; "
         f"{found.skipped_tiles:,} skipped",
-        f"pairs     {found.wanted_pairs:,} wanted (density {found.density:.4g}), {found.computed_pairs:,} computed: "
-        f"padding {found.padding:.3g} (backward {found.padding_backward:.3g})",
+        f"pairs     {about}{_rounded(found)} wanted (density {about}{found.density:.3g}), "
+        f"{found.computed_pairs:,} computed: padding {about}{found.padding:.3g}",
     ]
     lines += [f"launch {i}  {_launch(launch)}" for i, launch in enumerate(plan.launches, 1)]
     lines.append(f"balance   imbalance {found.imbalance:.3f}; tables of {_size(found.plan_bytes)}")
     return "\n".join(lines)
+
+
+def _rounded(found: Statistics) -> str:
+    """The pairs wanted, to three digits if they are estimated."""
+    return f"{found.wanted_pairs:,}" if found.exact else f"{float(f'{found.wanted_pairs:.3g}'):,.0f}"
 
 
 def _launch(launch: Launch) -> str:

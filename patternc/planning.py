@@ -23,9 +23,9 @@ class Planned:
     meanings: Meanings
     xp: Any
 
-    def statistics(self) -> Statistics:
-        """Exact counts of a complete plan."""
-        return statistics(self.plan, self.meanings, self.xp)
+    def statistics(self, most: int | None = None) -> Statistics:
+        """Exact counts of a complete plan; estimates, if no more than `most` cells of a launch may be looked at."""
+        return statistics(self.plan, self.meanings, self.xp, most=most)
 
 
 def planned(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
-from patternc.analysis.measure import row_counts
+from patternc.analysis.measure import kept_pairs
 from patternc.analysis.planner import Meanings
 from patternc.analysis.tiles import Area
 from patternc.plan import PARTIAL, Launch, Plan, Runs
@@ -42,12 +42,15 @@ class Statistics:
     """Size of the plan's tables."""
     flops: int
     """Forward floating-point operations for each channel of the head: 4 · wanted_pairs; times head_dim they are all."""
+    exact: bool
+    """Whether wanted_pairs, and what follows from it, is counted; else it is estimated."""
 
 
-def statistics(plan: Plan, meanings: Meanings, xp: Any) -> Statistics:
-    """Counts the pairs of `plan`, whose multiplicities are `meanings`."""
+def statistics(plan: Plan, meanings: Meanings, xp: Any, *, most: int | None = None) -> Statistics:
+    """Counts the pairs of `plan`, whose multiplicities are `meanings`; with `most`, only so many cells of each launch's
+    partial tiles are looked at."""
     followers = [_followers(launch, meanings) for launch in plan.launches]
-    wanted = sum(_wanted(plan, launch, meanings, xp) for launch in plan.launches)
+    wanted = sum(_wanted(plan, launch, meanings, xp, most) for launch in plan.launches)
     partial, forward, backward = 0, 0, 0
     for launch, times in zip(plan.launches, followers, strict=True):
         partial += _tiles(launch.by_query, launch.by_query.kind == PARTIAL) * times
@@ -69,6 +72,7 @@ def statistics(plan: Plan, meanings: Meanings, xp: Any) -> Statistics:
         imbalance=_imbalance(_row_costs(plan, followers), PROCESSORS),
         plan_bytes=sum(_bytes(runs) for launch in plan.launches for runs in (launch.by_query, launch.by_key)),
         flops=4 * wanted,
+        exact=most is None or all(_partial_cells(plan, launch) <= most for launch in plan.launches),
     )
 
 
@@ -88,7 +92,11 @@ def _rows(launch: Launch, meanings: Meanings) -> list[int | None]:
     return [None] if count is None else list(range(count))
 
 
-def _wanted(plan: Plan, launch: Launch, meanings: Meanings, xp: Any) -> int:
+def _partial_cells(plan: Plan, launch: Launch) -> int:
+    return _tiles(launch.by_query, launch.by_query.kind == PARTIAL) * plan.tile_q * plan.tile_k
+
+
+def _wanted(plan: Plan, launch: Launch, meanings: Meanings, xp: Any, most: int | None) -> int:
     """Pairs with M > 0; heads and rows of one meaning are counted once and multiplied."""
     area = Area(plan.n - plan.n_q, plan.n_q, plan.n, plan.tile_q, plan.tile_k)
     counts: dict[int, int] = {}
@@ -97,8 +105,7 @@ def _wanted(plan: Plan, launch: Launch, meanings: Meanings, xp: Any) -> int:
         for b in _rows(launch, meanings):
             meaning = meanings.of(h, b)
             if id(meaning) not in counts:
-                keys, _ = row_counts(meaning, launch.by_query, area, xp)
-                counts[id(meaning)] = int(keys.sum())
+                counts[id(meaning)] = kept_pairs(meaning, launch.by_query, area, xp, most)
             total += counts[id(meaning)]
     return total
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
 import torch
 
 import patternc
+from patternc.analysis.arrays import NUMPY
 from patternc.draws import draw
+from patternc.statistics import statistics
 
 LOCAL = "pattern local(window: tokens = 4) = { q -> k : 0 <= q - k < window }"
 DOCUMENTS = "pattern documents(doc: int[batch, n]) = causal & { q -> k : doc[q] == doc[k] }"
@@ -175,6 +178,41 @@ def test_a_plan_without_run_time_tensors_follows_the_static_part():
     (launch,) = plan.launches
     assert launch.by_query.count.sum() == 8 * 9 / 2, "causal tiles only"
     assert launch.batch is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("local", {"window": 100}), ("global_local", {"hubs": 9, "window": 60}), ("strided", {"l": 16}),
+        ("longnet", {"levels": [(64, 1), (128, 2)]}), ("bigbird", {"block": 16}), ("documents", {}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("n_q", [300, 77])
+def test_statistics_count_exactly(name, options, n_q):
+    attention = patternc.compile(f"std/{name}", heads=4, **options)
+    tensors = draw(attention.program.tensors, 300, heads=4, batch=2)
+    mask = attention.mask(300, n_q, **tensors)
+    found = attention.stats(300, n_q, **tensors)
+    assert found.wanted_pairs == (mask > 0).sum()
+    assert found.density == pytest.approx((mask > 0).double().mean().item())
+    plan = attention.plan(300, n_q, **tensors)
+    tiles = sum(int(x.by_query.count.sum()) * len(x.heads) * len(x.batch or [0]) for x in plan.launches)
+    if mask.ndim == 3 or all(x.batch for x in plan.launches):
+        assert found.full_tiles + found.partial_tiles == tiles
+        assert found.computed_pairs == tiles * 128 * 128
+    assert found.padding == found.computed_pairs / found.wanted_pairs
+    assert found.exact
+    assert found.imbalance >= 1
+    about = statistics(plan, attention._planned(300, n_q, tensors, "cpu").meanings, NUMPY, most=1 << 14)
+    assert not about.exact
+    assert about.computed_pairs == found.computed_pairs
+
+
+def test_explain_tells_estimates_from_counts():
+    attention = patternc.compile("std/strided", heads=2)
+    assert "≈" not in attention.explain(512)
+    told = re.search(r"density ≈ ([\d.]+)", attention.explain(8192))
+    assert float(told[1]) == pytest.approx(attention.stats(8192).density, rel=0.05)
 
 
 def test_the_choice_of_backend_is_reported():

@@ -40,6 +40,31 @@ def row_counts(
     return keys, total
 
 
+def kept_pairs(multiplicity: Multiplicity, by_query: Runs, area: Area, xp: Any, most: int | None = None) -> int:
+    """How many cells of the area have M > 0. With `most`, about: no more than so many cells of partial tiles are looked
+    at, in tiles that are spread evenly over all."""
+    runs, rows = by_query, xp.arange(0, area.rows)
+    row = xp.repeat(rows, runs.rows[1:] - runs.rows[:-1])
+    full = xp.flatnonzero(runs.kind != PARTIAL)
+    width = xp.minimum(runs.first + runs.count * area.tile_k, area.n) - runs.first
+    height = xp.minimum(area.n_q - row * area.tile_q, area.tile_q)
+    kept = int((width * height)[full].sum())
+    partial = xp.flatnonzero(runs.kind == PARTIAL)
+    run, offset = spread_out(runs.count[partial], xp)
+    row, column = row[partial][run], runs.first[partial][run] // area.tile_k + offset
+    every = 1 if most is None else max(1, -(-row.shape[0] * area.tile_q * area.tile_k // most))
+    at = xp.arange(0, -(-row.shape[0] // every)) * every
+    at = xp.minimum(at + at * 7919 % every, row.shape[0] - 1)  # not in step with the length of a row
+    return kept + _pairs_in(multiplicity, area, row[at], column[at], xp) * row.shape[0] // max(1, at.shape[0])
+
+
+def _pairs_in(multiplicity: Multiplicity, area: Area, row: Array, column: Array, xp: Any) -> int:
+    """Cells with M > 0 in tiles."""
+    step = max(1, xp.chunk // (area.tile_q * area.tile_k))
+    turns = [slice(i, i + step) for i in range(0, row.shape[0], step)]
+    return sum(int((_inside(multiplicity, area, row[t], column[t], xp, Counter()) > 0).sum()) for t in turns)
+
+
 def _sums_by_row(amounts: Array, row: Array, rows: int, xp: Any) -> Array:
     """(m, items) amounts of items in ascending rows (items,) -> (m, rows) their sums."""
     before = xp.concatenate([xp.full((amounts.shape[0], 1), 0), xp.cumsum(amounts)], 1)
