@@ -12,9 +12,8 @@ from typing import Any, Protocol
 
 import torch
 
-from patternc.analysis.launches import grouped
+from patternc.analysis.launches import tiled_plan
 from patternc.analysis.numbers import Cells
-from patternc.analysis.tiles import Area, Tiling, classify
 from patternc.backends.inputs import Declared, check_heads, check_options, check_qkv, check_tensors, draw_seed
 from patternc.backends.torch_arrays import TorchArrays
 from patternc.backends.torch_function import attention, computed_in
@@ -67,17 +66,6 @@ class Pattern(Protocol):
 
     def meanings(self, n: int, n_q: int, tensors: Mapping[str, torch.Tensor], xp: TorchArrays) -> Meanings:
         """Its multiplicities at a length."""
-
-
-def plan_at(meanings: Meanings, *, heads: int, n: int, n_q: int, tile: int, xp: TorchArrays) -> Plan:
-    """The plan of all heads at one length, in tiles of consecutive tokens."""
-    area = Area(n - n_q, n_q, n, tile, tile)
-
-    def tiling(h: int, b: int | None) -> Tiling:
-        return classify(meanings.of(h, b), area, xp)
-
-    rows = [meanings.rows_of(members[0]) for members in meanings.classes]
-    return Plan(n, n_q, heads, tile, tile, grouped(meanings.classes, rows, tiling, xp))
 
 
 def _cost(plan: Plan) -> float:
@@ -165,7 +153,9 @@ class Runner:
         sizes = TILE_SIZES.get(device.type, OTHER_TILE_SIZES)
         if self.pattern.reads_tensors:  # then every call makes its plan
             sizes = sizes[:1]
-        plan = min((plan_at(meanings, heads=heads, n=n, n_q=n_q, tile=size, xp=xp) for size in sizes), key=_cost)
+        lengths: dict[str, Any] = {"heads": heads, "n": n, "n_q": n_q}
+        plans = (tiled_plan(meanings, **lengths, tile_q=size, tile_k=size, xp=xp) for size in sizes)
+        plan = min(plans, key=_cost)
         by_row = any(meanings.rows_of(members[0]) is not None for members in meanings.classes)
         masks = Masks(
             cells_of(meanings, xp),

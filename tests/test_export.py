@@ -24,11 +24,12 @@ from saved_modules import run
 
 import patternc
 from patternc.analysis import numbers, relation
+from patternc.analysis.launches import tiled_plan
 from patternc.backends import export, export_embed, inputs, torch_saved
 from patternc.backends.reference import mask
 from patternc.backends.torch_arrays import TorchArrays
 from patternc.backends.torch_program import IrPattern
-from patternc.backends.torch_run import cells_of, plan_at
+from patternc.backends.torch_run import cells_of
 from patternc.plan import Launch, Runs
 
 HERE = Path(__file__).parent
@@ -92,7 +93,7 @@ def test_generated_functions_mean_what_the_program_means(program: Program) -> No
         for b, of_row in enumerate(m if m.ndim == 4 else m[None]):
             for h, expected in enumerate(of_row):
                 assert torch.equal(cells(q, k, h, b).to(torch.int64), expected), (b, h)
-        plans.append(plan_at(meanings, heads=program.heads, n=n, n_q=n_q, tile=4, xp=xp))
+        plans.append(tiled_plan(meanings, heads=program.heads, n=n, n_q=n_q, tile_q=4, tile_k=4, xp=xp))
     assert_equal_plans(plans[0].launches, plans[1].launches)
 
 

@@ -54,13 +54,13 @@ def wrong_weight(runs: Runs) -> Runs:
 @pytest.mark.parametrize("major", ["by_query", "by_key"])
 @pytest.mark.parametrize("fault", [too_short, full_for_partial, lost_row, wrong_weight])
 def test_planted_faults_are_found(fault, major, monkeypatch):
-    plan_at = torch_run.plan_at
+    tiled_plan = torch_run.tiled_plan
 
     def faulty(*args, **options) -> Plan:
-        plan = plan_at(*args, **options)
+        plan = tiled_plan(*args, **options)
         return replace(plan, launches=tuple(replace(x, **{major: fault(getattr(x, major))}) for x in plan.launches))
 
-    monkeypatch.setattr(torch_run, "plan_at", faulty)
+    monkeypatch.setattr(torch_run, "tiled_plan", faulty)
     report = patternc.verify(patternc.compile(WINDOW, heads=1, w=300), n=900)
     assert not report
     wrong = {c.quantity for c in report.comparisons if not c.ok}
@@ -73,13 +73,13 @@ def test_planted_faults_are_found(fault, major, monkeypatch):
 
 
 def test_a_wrong_cell_is_named(monkeypatch):
-    plan_at = torch_run.plan_at
+    tiled_plan = torch_run.tiled_plan
     spoil = lambda launch: replace(launch, by_query=full_for_partial(launch.by_query))
 
     def faulty(*args, **options) -> Plan:
-        plan = plan_at(*args, **options)
+        plan = tiled_plan(*args, **options)
         return replace(plan, launches=tuple(map(spoil, plan.launches)))
 
-    monkeypatch.setattr(torch_run, "plan_at", faulty)
+    monkeypatch.setattr(torch_run, "tiled_plan", faulty)
     report = patternc.verify(patternc.compile("pattern p() = causal", heads=1), n=64, batch=1)
     assert "query 0, key 0" in report.counterexample or "query 0, key 1" in report.counterexample

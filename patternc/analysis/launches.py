@@ -1,4 +1,4 @@
-"""Launches: heads and batch rows that follow one schedule."""
+"""Plans, and their launches: heads and batch rows that follow one schedule."""
 
 from __future__ import annotations
 
@@ -6,8 +6,34 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from patternc.analysis.tiles import Tiling
-from patternc.plan import Launch, Runs
+from patternc.analysis.tiles import Area, Counter, Tiling, classify
+from patternc.plan import Launch, Plan, Runs
+
+
+def tiled_plan(
+    meanings: Any,
+    *,
+    heads: int,
+    n: int,
+    n_q: int,
+    tile_q: int,
+    tile_k: int,
+    xp: Any,
+    counter: Counter | None = None,
+    exact: bool = True,
+) -> Plan:
+    """The plan of all heads at one length, in tiles of consecutive tokens, `exact` as in `classify`.
+
+    `meanings` has `classes`, the heads that have one multiplicity; `rows_of(head)`, the number of batch rows on which
+    it depends, or None; and `of(head, batch row)`, the multiplicity itself.
+    """
+    area = Area(n - n_q, n_q, n, tile_q, tile_k)
+
+    def tiling(h: int, b: int | None) -> Tiling:
+        return classify(meanings.of(h, b), area, xp, counter, exact=exact)
+
+    rows = [meanings.rows_of(members[0]) for members in meanings.classes]
+    return Plan(n, n_q, heads, tile_q, tile_k, grouped(meanings.classes, rows, tiling, xp))
 
 
 def grouped(

@@ -7,10 +7,10 @@ from typing import Any
 
 from patternc import ir
 from patternc.analysis.evaluate import Meaning, Sharing, Unread, shared
-from patternc.analysis.launches import grouped
+from patternc.analysis.launches import tiled_plan
 from patternc.analysis.numbers import Table
 from patternc.analysis.overflow import check_overflow
-from patternc.analysis.tiles import Area, Counter, Tiling, classify
+from patternc.analysis.tiles import Counter
 from patternc.plan import TILE, Plan
 from patternc.rewrite import walk
 from patternc.specialise import bind, specialise
@@ -40,15 +40,10 @@ def plan(
 
 def plan_of(meanings: Meanings, tile_q: int = TILE, tile_k: int = TILE) -> Plan:
     """The plan of multiplicities at their length."""
-    n, n_q, xp = meanings.n, meanings.n_q, meanings.xp
-    area = Area(n - n_q, n_q, n, tile_q, tile_k)
-
-    def tiling(h: int, b: int | None) -> Tiling:
-        meaning = meanings.of(h, b)
-        return classify(meaning, area, xp, meanings.counter, exact=meaning.exact)
-
-    launches = grouped(meanings.classes, [meanings.rows_of(c[0]) for c in meanings.classes], tiling, xp)
-    return Plan(n, n_q, meanings.heads, tile_q, tile_k, launches)
+    m = meanings
+    return tiled_plan(
+        m, heads=m.heads, n=m.n, n_q=m.n_q, tile_q=tile_q, tile_k=tile_k, xp=m.xp, counter=m.counter, exact=m.exact
+    )
 
 
 class Meanings:
@@ -69,6 +64,8 @@ class Meanings:
         self.heads, self._lazy = heads, lazy
         self.n, self.n_q, self.xp, self.counter = n, n if n_q is None else n_q, xp, counter or Counter()
         self._arrays = {name: xp.asarray(array) for name, array in tensors.items()}
+        self.exact = len(tensors) == len(program.tensors)
+        """Whether all run-time tensors are there, so that cells may be asked for."""
         self._elements = {t.name: t.element for t in program.tensors}
         self._batched = {t.name for t in program.tensors if t.batched and t.name in tensors}
         patterns, self.classes = head_classes(bind(program, n).pattern, heads)
