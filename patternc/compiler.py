@@ -127,14 +127,12 @@ class Compiled:
         given. A row without keys gives 0 and −inf. Wrong shapes, dtypes, devices or run-time tensors are TypeError or
         ValueError; a length that the program does not admit is a SpatError.
         """
-        artifact = self._artifact(self.backend_for(q))
         options: dict[str, Any] = {"scale": scale, "dropout_p": dropout_p, "return_lse": return_lse}
-        return artifact(q, k, v, **options, tensors=runtime_tensors)
+        return self.run(self.backend_for(q), q, k, v, tensors=runtime_tensors, **options)
 
-    def run(self, backend: str, q: Any, k: Any, v: Any, *, seed: int | None = None, **options: Any) -> Any:
-        """Like a call, on the backend named, with a seed for dropout."""
-        named = {key: options.pop(key) for key in ("scale", "dropout_p", "return_lse") if key in options}
-        return self._artifact(backend)(q, k, v, **named, seed=seed, tensors=options)
+    def run(self, backend: str, q: Any, k: Any, v: Any, *, tensors: Mapping[str, Any], **options: Any) -> Any:
+        """A call on the backend named. `options` are those of a call and `seed`, of dropout; see `base.Artifact`."""
+        return self._artifact(backend)(q, k, v, tensors=tensors, **options)
 
     def backend_for(self, q: torch.Tensor) -> str:
         """The backend that runs inputs like q. ValueError with the reasons if the one asked for cannot."""
@@ -192,7 +190,7 @@ class Compiled:
     def _planned(self, n: int, n_q: int, tensors: Mapping[str, Any], device: str, *, complete: bool = True) -> Planned:
         """Kept for the next time if it does not hang on run-time tensors."""
         key = (n, n_q, device)
-        if key not in self._plans:
+        if key not in self._plans or tensors:
             planning = import_module("patternc.planning")  # NumPy is loaded when something is planned
             planned = planning.planned(self.program, self.heads, n, n_q, tensors, device, complete=complete)
             if self.program.tensors:

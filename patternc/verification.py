@@ -89,15 +89,15 @@ def verify(
     device: str | torch.device = "cpu",
     backend: str | None = None,
     seed: int = 0,
-    **tensors: Any,
+    tensors: Mapping[str, Any] | None = None,
 ) -> Report:
     """Runs `compiled` (on `backend`, if given) and the reference on the same random inputs of N = n keys.
 
     Each quantity may be off from the reference in float64 by twice what the dense computation in `dtype` is off, plus
-    4 eps of the largest value; in float64 by 1e-10 of it. Run-time tensors not given are drawn. The reference needs
-    memory for n_q · n scores per head and batch row. Wrong arguments are TypeError or ValueError.
+    4 eps of the largest value; in float64 by 1e-10 of it. Run-time tensors not among `tensors` are drawn. The reference
+    needs memory for n_q · n scores per head and batch row. Wrong arguments are TypeError or ValueError.
     """
-    case = _draw_case(compiled, n, n_q or n, batch, head_dim, device, seed, tensors)
+    case = _draw_case(compiled, n, n_q or n, batch, head_dim, device, seed, tensors or {})
     name = backend or compiled.backend_for(case.q.to(dtype))
     found = _run(compiled, name, case.to(dtype))
     exact = _run(compiled, "reference", case.to(dtype).to(torch.float64))
@@ -135,7 +135,7 @@ def _draw_case(
 
 def _run(compiled: Compiled, backend: str, case: _Case) -> dict[str, torch.Tensor]:
     q, k, v = (t.detach().requires_grad_() for t in (case.q, case.k, case.v))
-    out, lse = compiled.run(backend, q, k, v, return_lse=True, **case.tensors)
+    out, lse = compiled.run(backend, q, k, v, tensors=case.tensors, return_lse=True)
     finite = torch.isfinite(lse)  # rows without keys have no lse to differentiate
     loss = (out * case.d_out.to(out.dtype)).sum() + torch.where(finite, lse * case.d_lse.to(lse.dtype), 0).sum()
     dq, dk, dv = torch.autograd.grad(loss, (q, k, v))
@@ -165,8 +165,8 @@ def _counterexample(compiled: Compiled, backend: str, case: _Case) -> str | None
     n, kv_heads = case.k.shape[2], compiled.kv_heads
     identity = torch.eye(n, dtype=torch.float64, device=case.k.device)
     v = identity.expand(case.k.shape[0], kv_heads, n, n)
-    wrong = compiled.run(backend, case.q, case.k, v, **case.tensors)
-    right = compiled.run("reference", case.q, case.k, v, **case.tensors)
+    wrong = compiled.run(backend, case.q, case.k, v, tensors=case.tensors)
+    right = compiled.run("reference", case.q, case.k, v, tensors=case.tensors)
     off = ~torch.isclose(wrong, right, rtol=1e-6, atol=1e-12)
     if not off.any():
         return None

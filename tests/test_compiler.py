@@ -136,6 +136,19 @@ def test_wrong_run_time_tensors(backend, tensors, error, message):
         attention(*inputs(), **tensors)
 
 
+def test_a_run_time_tensor_may_be_called_like_an_option_of_verify():
+    attention = patternc.compile("pattern p(seed: int[batch, n]) = { q -> k : seed[q] == seed[k] }", heads=4)
+    assert patternc.verify(attention, n=40)
+    assert attention(*inputs(), seed=torch.zeros(2, 12, dtype=torch.long)).shape == (2, 4, 12, 8)
+
+
+def test_a_plan_that_is_kept_does_not_hide_a_wrong_tensor():
+    attention = patternc.compile(LOCAL, heads=2)
+    attention.plan(12)
+    with pytest.raises(TypeError, match="no run-time tensor 'doc'"):
+        attention.plan(12, doc=torch.zeros(1, 12, dtype=torch.long))
+
+
 def test_a_length_that_does_not_fill_the_grid():
     attention = patternc.compile("pattern p(H: int) over (y: H, x: 3) = { q -> k : q.y == k.y }", heads=4, H=5)
     with pytest.raises(patternc.SpatError, match="do not fill the grid of 5 \\* 3 = 15"):

@@ -11,6 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from patternc import ir
 from patternc.analysis.hashing import hash_cell
@@ -44,7 +45,7 @@ class World:
     unknown: Callable[[str, str, int, int], Value] = lambda key, type, q, k: 0
     """The value of an `ir.Unknown` in a cell, by its key and type."""
     steps: int = MAX_STEPS
-    rows: dict[tuple[object, ...], object] = field(default_factory=dict)
+    rows: dict[tuple[object, ...], Any] = field(default_factory=dict)
     """Rows of selections and cells of covers that were computed before."""
 
     def step(self, count: int = 1) -> None:
@@ -338,7 +339,7 @@ def _cover(size: Scalar, body: Pattern, node: ir.Cover) -> Pattern:
         if at not in w.rows:
             cells = (c.at(i, j) for i in range(q, min(q + s, n)) for j in range(k, min(k + s, n)))
             w.rows[at] = int(any(body(w, cell) for cell in cells))
-        return w.rows[at]  # type: ignore[return-value]
+        return w.rows[at]
 
     return cover
 
@@ -349,7 +350,7 @@ def _selection(node: ir.Pattern, choose: Callable[[World, Cell], frozenset[int]]
         at = (id(node), w.h, *c.bound.values(), c.q[-1])
         if at not in w.rows:
             w.rows[at] = choose(w, c)
-        return int(c.k[-1] in w.rows[at])  # type: ignore[operator]
+        return int(c.k[-1] in w.rows[at])
 
     return selection
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from patternc import ir
 from patternc.analysis.arrays import NUMPY
 from patternc.analysis.evaluate import Meaning
@@ -68,8 +70,6 @@ class At:
 
     def _suspects(self, wanted: Property, keys: Any, total: Any) -> list[int]:
         """Rows whose counts do not fit, the first ones."""
-        import numpy as np
-
         match wanted.name:
             case "nonempty":
                 wrong = keys == 0
@@ -97,8 +97,6 @@ class At:
         return self._cells(meaning, self.xp.arange(q, q + 1)[:, None], self.xp.arange(0, self.n)[None, :])[0].tolist()
 
     def _cells(self, meaning: Meaning, q: Any, k: Any) -> Any:
-        import numpy as np
-
         cells = tile_cells(meaning, q, k, self.xp, self.counter)
         return np.broadcast_to(cells, np.broadcast_shapes(q.shape, k.shape))
 

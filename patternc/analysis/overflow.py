@@ -9,7 +9,7 @@ from typing import Any
 from patternc import ir
 from patternc.analysis.arrays import NUMPY
 from patternc.analysis.enclosures import INT64, Boxes, Reals, Truths, interval
-from patternc.analysis.evaluate import Evaluation, Meaning, shared
+from patternc.analysis.evaluate import Evaluation, Meaning, Unread, shared
 from patternc.analysis.numbers import select
 from patternc.errors import Code, Diagnostic, SpatError
 
@@ -77,7 +77,7 @@ class Bare(Meaning):
     """A pattern's scalars without tensors: their elements are anything that their type allows."""
 
     def __init__(self, elements: dict[str, str]) -> None:
-        self.elements, self.xp = elements, NUMPY
+        self.tables, self.xp = {name: Unread(element) for name, element in elements.items()}, NUMPY
 
     def first(self, pattern: ir.Pattern, q0: int, q1: int, k0: int, k1: int) -> ir.Scalar | None:
         """The first operation that may overflow in a box of cells."""
@@ -117,7 +117,9 @@ class Watch(Evaluation):
             case ir.Read(tensor, indices):
                 for index in indices:
                     self.scalar(index)
-                return self._element(self.meaning.elements[tensor])  # type: ignore[attr-defined]
+                table = self.meaning.tables[tensor]
+                assert isinstance(table, Unread)
+                return self._element(table.element)
             case ir.If(condition, then, orelse):
                 return self._branch(self.scalar(condition), then, orelse)
         value = super()._scalar(node)

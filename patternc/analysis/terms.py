@@ -184,7 +184,8 @@ class Terms:
     def _infinite(self, op: str, x: Number, y: Number) -> Number:
         if op in ("min", "max"):
             infinity, other = (x, y) if isinstance(x, Infinite) else (y, x)
-            return infinity if (infinity.sign > 0) == (op == "max") else other  # type: ignore[union-attr]
+            assert isinstance(infinity, Infinite)
+            return infinity if (infinity.sign > 0) == (op == "max") else other
         if op in ("+", "*", "//") and isinstance(x, Infinite):
             return x
         if isinstance(y, Infinite) and op in ("+", "-", "*"):

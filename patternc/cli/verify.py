@@ -62,7 +62,7 @@ def command(
         report = verify(
             compiled, n=length, n_q=queries, batch=rows, head_dim=head_dim, dtype=getattr(torch, dtype),
             device=_usable(device), backend=None if backend == "auto" else backend, seed=seed,
-            **{name: torch.from_numpy(array) for name, array in given.items()},
+            tensors={name: torch.from_numpy(array) for name, array in given.items()},
         )  # fmt: skip
     verdict = "ok" if report.ok else "failed"
     click.echo(report)
