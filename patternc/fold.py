@@ -141,8 +141,8 @@ def _is_infinite(node: ir.Scalar) -> bool:
 
 
 def _known_finite(node: ir.Scalar) -> bool:
-    """No parameter without a value, which might be `inf`, occurs in it."""
-    return not any(isinstance(x, ir.Param | ir.Unknown) for x in walk(node))
+    """Neither a parameter without a value nor a run-time tensor, which might hold `inf` or NaN, occurs in it."""
+    return not any(isinstance(x, ir.Param | ir.Unknown | ir.Read) for x in walk(node))
 
 
 def unary(op: str, a: ir.Scalar, span: Span) -> ir.Scalar:

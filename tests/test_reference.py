@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import patternc
 from patternc import ir
 from patternc.backends.reference import Reference, attention, hashed, mask
 from patternc.backends.reference_attention import kept
@@ -346,3 +347,10 @@ def test_artifact() -> None:
     torch.manual_seed(1)
     assert torch.equal(artifact(q, k, v, dropout_p=0.5), first)
     assert not torch.equal(first, second)
+
+
+def test_elements_of_tensors_may_be_infinite_or_nan() -> None:
+    text = "pattern finite(x: float[n]) = { q -> k : x[q] > -inf and min(x[k], inf) < inf }"
+    x = torch.tensor([1.0, -torch.inf, torch.nan, torch.inf])
+    mask = patternc.compile(text, heads=1).mask(4, x=x)
+    assert mask[0].tolist() == [[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0]]
