@@ -9,34 +9,52 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 from patternc import ir, plan
-from patternc.analysis import box_arithmetic, boxes, elementwise, enclosures, launches, numbers, relation, tiles
+from patternc.analysis import (
+    axes,
+    box_arithmetic,
+    boxes,
+    elementwise,
+    enclosures,
+    numbers,
+    relation,
+    strips,
+    tiles,
+)
 from patternc.analysis.evaluate import Sharing, shared
+from patternc.arrangement import Arrangement, HeadClass, Term
 from patternc.backends import (
     inputs,
     torch_arrays,
     torch_dropout,
     torch_function,
+    torch_fused,
     torch_masks,
     torch_passes,
     torch_pieces,
+    torch_places,
+    torch_products,
     torch_run,
     torch_saved,
     torch_schedule,
+    torch_strips,
+    torch_unread,
 )
 from patternc.backends.export_embed import embed
 from patternc.backends.export_printer import print_pattern, print_uniform, tensors_of
-from patternc.backends.torch_program import is_bag
 from patternc.rewrite import walk
-from patternc.specialise import of_head
 
 _CARRIED = (
-    plan, elementwise, numbers, enclosures, box_arithmetic, boxes, tiles, relation, launches, inputs, torch_arrays,
-    torch_dropout, torch_schedule, torch_masks, torch_pieces, torch_passes, torch_function, torch_run, torch_saved,
+    plan, elementwise, numbers, enclosures, box_arithmetic, boxes, axes, strips, tiles, relation,
+    import_module("patternc.passes.tiles"), import_module("patternc.passes.merge"), inputs, torch_arrays, torch_dropout,
+    torch_places, torch_strips, torch_schedule, torch_masks, torch_pieces, torch_unread, torch_products, torch_fused,
+    torch_passes, torch_function, torch_run, torch_saved,
 )  # fmt: skip
+"""The package `passes` has functions under the names of these two of its files."""
 
 _MODULE = '''
 RUNNER = Runner(PATTERN, kv_heads={kv_heads})
@@ -55,9 +73,9 @@ class Attention(torch.nn.Module):
 '''
 
 
-def save(path: Path, program: ir.Program, heads: int, kv_heads: int, program_text: str) -> Path:
-    """Writes the module of a program. The file appears whole or not at all; OSError if it cannot be."""
-    text = module_source(program, heads, kv_heads, program_text)
+def save(path: Path, arrangement: Arrangement, kv_heads: int, program_text: str) -> Path:
+    """Writes the module of an arranged program. The file appears whole or not at all; OSError if it cannot be."""
+    text = module_source(arrangement, kv_heads, program_text)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
@@ -76,8 +94,9 @@ def _umask() -> int:
     return mask
 
 
-def module_source(program: ir.Program, heads: int, kv_heads: int, program_text: str) -> str:
+def module_source(arrangement: Arrangement, kv_heads: int, program_text: str) -> str:
     """The whole module; `program_text` is shown in its header."""
+    program, heads = arrangement.program, arrangement.heads
     carried = embed(_CARRIED)
     names = ", ".join(t.name for t in program.tensors)
     tensors = f"\n    The run-time tensors are {names}." if names else ""
@@ -85,7 +104,7 @@ def module_source(program: ir.Program, heads: int, kv_heads: int, program_text: 
         _header(program, heads, kv_heads, program_text),
         f"from __future__ import annotations\n\n{carried.imports}\n",
         carried.text,
-        f"# {'=' * 66} the pattern\n\n{pattern_source(program, heads)}",
+        f"# {'=' * 66} the pattern\n\n{pattern_source(arrangement)}",
         _MODULE.format(heads=heads, kv_heads=kv_heads, tensors=tensors).lstrip("\n"),
     ]
     return "\n\n".join(parts)
@@ -117,42 +136,76 @@ def _word(name: str) -> str:
 # ------------------------------------------------------------------ the pattern
 
 
-def pattern_source(program: ir.Program, heads: int) -> str:
-    """The generated part: pattern functions, and the constant PATTERN that says which heads have which."""
-    functions, classes = [], []
-    for number, (pattern, members) in enumerate(_head_classes(program, heads)):
-        name = f"pattern_{number}"
-        functions.append(print_pattern(pattern, name, f"M of {_heads(members)}."))
-        drawn = [(h,) for h in members] if _samples(pattern) else [members]  # the hash of `sample` takes the head
-        classes += [(own, f"HeadClass({own!r}, {name}, {tuple(tensors_of(pattern))!a})") for own in drawn]
+def pattern_source(arrangement: Arrangement) -> str:
+    """The generated part: functions of patterns and sets, and the constant PATTERN that says which heads have which."""
+    printed = _Functions()
+    classes = [item for own in arrangement.classes for item in _head_class(own, printed)]
     lines = [
         "PATTERN = SavedPattern(",
-        f"    heads={heads},",
-        f"    bag={is_bag(program.pattern)},",
+        f"    heads={arrangement.heads},",
         "    head_classes=(",
-        *(f"        {text}," for _, text in sorted(classes)),
+        *(line for _, text in sorted(classes) for line in text),
         "    ),",
         "    tensors=run_time_tensors,",
         "    grids=grids,",
         ")",
     ]
-    return "\n\n".join([*functions, _tensors(program), _grids(program), "\n".join(lines) + "\n"])
+    program = arrangement.program
+    return "\n\n".join([*printed.texts, _tensors(program), _grids(program), "\n".join(lines) + "\n"])
+
+
+class _Functions:
+    """Printed patterns, each once."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._names: dict[int, str] = {}
+        self._sharing = Sharing()
+
+    def name(self, pattern: ir.Pattern, docstring: str, kind: str = "pattern") -> str:
+        """The name of the function of a pattern."""
+        own = shared(pattern, self._sharing)
+        if id(own) not in self._names:
+            self._names[id(own)] = f"{kind}_{sum(text.startswith(f'def {kind}_') for text in self.texts)}"
+            self.texts.append(print_pattern(own, self._names[id(own)], docstring))
+        return self._names[id(own)]
+
+
+def _head_class(own: HeadClass, printed: _Functions) -> Iterator[tuple[tuple[int, ...], list[str]]]:
+    """The heads of a class and the lines that say what they have."""
+    whole = printed.name(own.pattern, f"M of {_heads(own.heads)}.")
+    terms = [_term(term, number, own, printed) for number, term in enumerate(own.terms)]
+    parts = [
+        own.pattern,
+        *(p for t in own.terms for p in (t.pattern, t.listed_queries, t.listed_keys) if p is not None),
+    ]
+    tensors = tuple(sorted({name for part in parts for name in tensors_of(part)}))
+    drawn = any(_samples(part) for part in parts)  # the hash of `sample` takes the head
+    for heads in [(h,) for h in own.heads] if drawn else [own.heads]:
+        lines = [
+            f"        HeadClass({heads!r}, {whole}, (",
+            *(f"            {t}," for t in terms),
+            f"        ), {tensors!a}),",
+        ]
+        yield heads, lines
+
+
+def _term(term: Term, number: int, own: HeadClass, printed: _Functions) -> str:
+    who = f"Term {number} of {_heads(own.heads)}"
+    arguments = [printed.name(term.pattern, f"{who}: M.", "term"), _layout(term.queries), _layout(term.keys)]
+    for side in ("queries", "keys"):
+        wanted = getattr(term, f"listed_{side}")
+        if wanted is not None:
+            arguments.append(f"listed_{side}={printed.name(wanted, f'{who}: whether its {side} are listed.', side)}")
+    return f"SavedTerm({', '.join(arguments)})"
+
+
+def _layout(layout: plan.Layout) -> str:
+    return "LISTED" if layout.listed else f"Layout({layout.stride}, {layout.width})"
 
 
 def _samples(pattern: ir.Pattern) -> bool:
     return any(isinstance(node, ir.Sample) for node in walk(pattern))
-
-
-def _head_classes(program: ir.Program, heads: int) -> Iterable[tuple[ir.Pattern, tuple[int, ...]]]:
-    """The different patterns of the heads, n still open, and who has each."""
-    sharing = Sharing()
-    members: dict[int, list[int]] = {}
-    patterns: dict[int, ir.Pattern] = {}
-    for h in range(heads):
-        own = shared(of_head(program, h).pattern, sharing)
-        members.setdefault(id(own), []).append(h)
-        patterns[id(own)] = own
-    return [(pattern, tuple(members[key])) for key, pattern in patterns.items()]
 
 
 def _heads(members: tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -29,6 +30,9 @@ class TorchArrays:
 
     def integer(self, a: Array) -> Array:
         return a.to(torch.int64)
+
+    def small(self, a: Array) -> Array:
+        return a.to(torch.int32)
 
     def real(self, a: Array) -> Array:
         return a.to(torch.float64)
@@ -60,8 +64,8 @@ class TorchArrays:
         return torch.maximum(a, self._as_array(b))
 
     def _as_array(self, a: Array | float) -> Array:
-        """A plain number as a tensor without axes: int64, float64 or bool."""
-        return a if isinstance(a, torch.Tensor) else torch.tensor(a, dtype=_dtype_of(a), device=self.device)
+        """A plain number as a tensor without axes: int64, float64 or bool. Filled on the device, for a copy waits."""
+        return a if isinstance(a, torch.Tensor) else torch.full((), a, dtype=_dtype_of(a), device=self.device)
 
     def exp(self, a: Array) -> Array:
         return torch.exp(a)
@@ -83,6 +87,17 @@ class TorchArrays:
     def broadcast_to(self, a: Array, shape: tuple[int, ...]) -> Array:
         return a.broadcast_to(shape)
 
+    # -------------------------------------------------------------- plain numbers
+
+    def plain(self, a: Array) -> Any:
+        return a.item()
+
+    def bounds(self, low: Array, high: Array) -> tuple[Any, Any]:
+        return low.item(), high.item()
+
+    def largest(self, a: Array | int, bound: int) -> int:
+        return a if isinstance(a, int) else int(a.max())
+
     # -------------------------------------------------------------- lists
 
     def concatenate(self, arrays: Sequence[Array], axis: int = 0) -> Array:
@@ -102,6 +117,28 @@ class TorchArrays:
 
     def flatnonzero(self, mask: Array) -> Array:
         return mask.reshape(-1).nonzero().reshape(-1)
+
+
+class UnwaitingArrays(TorchArrays):
+    """The namespace for work that the host only enqueues: where a number would have to come back from the device, a
+    bound that is known without it takes its place. `any`, `repeat` and `flatnonzero` wait, and are not to be called."""
+
+    def asarray(self, values: Any) -> Array:
+        if isinstance(values, torch.Tensor) or self.device.type != "cuda":
+            return super().asarray(values)
+        return torch.as_tensor(values).pin_memory().to(self.device, non_blocking=True)
+
+    def plain(self, a: Array) -> Any:
+        return a.reshape(1)
+
+    def bounds(self, low: Array, high: Array) -> tuple[Any, Any]:
+        if low.dtype == torch.bool or low.dtype.is_floating_point:
+            return -math.inf, math.inf
+        kind = torch.iinfo(low.dtype)
+        return kind.min, kind.max
+
+    def largest(self, a: Array | int, bound: int) -> int:
+        return a if isinstance(a, int) else bound
 
 
 def _dtype_of(value: float | bool) -> torch.dtype:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from patternc.backends.torch_passes import Call, backward_keys, backward_queries, forward, saved
+from patternc.backends.torch_passes import Call, backward, forward, saved
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -39,21 +39,23 @@ class _Attention(torch.autograd.Function):
         if d_out is None and d_lse is None:
             return None, None, None, None
         with torch.no_grad(), torch.autocast(kept[0].device.type, enabled=False):
-            gradients: tuple[torch.Tensor | None, ...] = _gradients(ctx, d_out, d_lse)
+            gradients: tuple[torch.Tensor | None, ...] = _gradients(ctx, kept, d_out, d_lse)
         if torch.is_grad_enabled():  # create_graph=True
             gradients = tuple(None if g is None else _Once.apply(g, *kept[:3]) for g in gradients)
         return *gradients, None
 
 
 def _gradients(
-    ctx: Any, d_out: torch.Tensor | None, d_lse: torch.Tensor | None
+    ctx: Any, kept: tuple[torch.Tensor, ...], d_out: torch.Tensor | None, d_lse: torch.Tensor | None
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    q, k, v, out, lse = ctx.saved_tensors
+    """Those of q, k and v; what was saved is taken out once, as checkpointing demands."""
+    q, k, v, out, lse = kept
     d_out = torch.zeros_like(out) if d_out is None else d_out
-    s = saved(ctx.call, q, k, v, out, lse, d_out, d_lse)
-    dq = backward_queries(ctx.call, s) if ctx.needs_input_grad[0] else None
-    wants_keys = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-    dk, dv = backward_keys(ctx.call, s) if wants_keys else (None, None)
+    gradients = backward(ctx.call, saved(ctx.call, q, k, v, out, lse, d_out, d_lse))
+    dq, dk, dv = (
+        g.to(t.dtype).view(t.shape) if needed else None
+        for g, t, needed in zip(gradients, (q, k, v), ctx.needs_input_grad[:3], strict=True)
+    )
     return dq, dk, dv
 
 

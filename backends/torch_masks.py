@@ -1,119 +1,112 @@
-"""Multiplicities inside the tiles that need a mask."""
+"""What is added to the scores of strips that need a mask: log M, and -inf where M is 0."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from patternc.backends.torch_schedule import Bucket, Part, Schedule
+from patternc.backends.torch_places import Places
+from patternc.backends.torch_schedule import Part
+from patternc.backends.torch_strips import Strip
 
 CELLS_AT_ONCE = 1 << 20
 """Cells in one evaluation of the pattern; its temporaries are 64-bit integers."""
 KEPT_BYTES = 1 << 26
 """Masks of a schedule that is used again are kept up to this size, all of them together."""
 
-CellValues = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
-"""(query positions, key positions, head, batch row) -> M, integers of the broadcast shape of the positions."""
+CellValues = Callable[[int, torch.Tensor, torch.Tensor, int, int], torch.Tensor]
+"""(term, query positions, key positions, head, batch row) -> M of the term, integers of the broadcast shape."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """What may be read within the masked tiles of R tile rows: (B', U', R, G, rows, columns), where an axis of batch
-    rows, key heads or query heads per key head is 1 if all of them read the same."""
+    """`bias` (1, R, queries, keys), where R is 1 if all rows have the same; `empty` (1, R, queries) says which queries
+    read nothing, None if each reads something."""
 
-    dead: torch.Tensor
-    """Cells that nobody reads."""
-    dead_columns: torch.Tensor
-    """(B', U', R, G, 1, columns): columns that no row of the tile reads."""
-    log_m: torch.Tensor | None
-    """The logarithm of M, in the dtype of the computation, 0 on dead cells; None if M is 0 or 1."""
+    bias: torch.Tensor
+    empty: torch.Tensor | None
 
-    def part(self, batch: slice, kv: slice, columns: slice) -> Mask:
-        """The same for some batch rows, key heads and columns."""
+    def cut(self, queries: slice, keys: slice) -> Mask:
+        """The same for some queries and keys."""
+        bias = self.bias[:, :, queries, keys]
+        return self if bias.shape == self.bias.shape else _mask(bias)
 
-        def cut(t: torch.Tensor) -> torch.Tensor:
-            return t[batch if t.shape[0] > 1 else slice(None), kv if t.shape[1] > 1 else slice(None), ..., columns]
 
-        return Mask(cut(self.dead), cut(self.dead_columns), None if self.log_m is None else cut(self.log_m))
+def _mask(bias: torch.Tensor) -> Mask:
+    empty = bias.amax(3) == -torch.inf
+    return Mask(bias, empty if bool(empty.any()) else None)
 
 
 @dataclass(eq=False)
 class Masks:
-    """The masks of one schedule. `head_class[h]` and `batch_class[b]` are equal for heads and batch rows on which the
-    pattern is the same; `bag` says that M may exceed 1."""
+    """The masks of one schedule."""
 
     multiplicity: CellValues
-    head_class: Sequence[int]
-    batch_class: Sequence[int]
-    bag: bool
     keep: bool
     """Whether the schedule is used again."""
     home: torch.device
     """Where multiplicities are evaluated."""
+    first: int
+    """The position of the first query."""
     _kept: dict[tuple[Any, ...], Mask] = field(default_factory=dict)
+    _last: dict[tuple[int, int], Mask] = field(default_factory=dict)
     _kept_bytes: int = 0
 
-    def of(self, s: Schedule, part: Part, bucket: Bucket, rows: slice, by_query: bool, dtype: torch.dtype) -> Mask:
-        """The mask of some rows of a bucket; the rows are queries if `by_query`, else keys."""
-        key = (id(part), id(bucket), rows.start, rows.stop, dtype if self.bag else None)
+    def of(self, part: Part, strip: Strip, rows: slice, dtype: torch.dtype, device: torch.device) -> Mask:
+        """The mask of some rows of a strip that needs one."""
+        key = (id(part), id(strip), rows.start, rows.stop, dtype)
         if key in self._kept:
             return self._kept[key]
-        mask = self._evaluate(s, part, bucket, rows, by_query, dtype)
-        size = mask.dead.nbytes + (0 if mask.log_m is None else mask.log_m.nbytes)
-        if self.keep and self._kept_bytes + size <= KEPT_BYTES:
-            self._kept[key] = mask
-            self._kept_bytes += size
+        mask = _mask(self.evaluate(part, strip, rows, dtype).to(device))
+        if self.keep:
+            mask = self._keep(key, mask)
         return mask
 
-    def _evaluate(
-        self, s: Schedule, part: Part, bucket: Bucket, rows: slice, by_query: bool, dtype: torch.dtype
-    ) -> Mask:
-        inner, outer = (s.tile_q, s.tile_k) if by_query else (s.tile_k, s.tile_q)
-        down = _positions(bucket.rows[rows, None].to(self.home) * inner, inner)
-        across = _positions(bucket.starts[rows, : bucket.masked].to(self.home), outer)
-        step = max(1, CELLS_AT_ONCE // (inner * across.shape[1]))
-        pieces = [
-            self._cells(s, part, down[i : i + step, :, None], across[i : i + step, None, :], by_query)
-            for i in range(0, len(down), step)
-        ]
-        m = torch.cat(pieces, 2) if len(pieces) > 1 else pieces[0]
-        m = m.to(bucket.rows.device)
-        dead = m == 0
-        log_m = m.clamp(min=1).to(dtype).log() if self.bag else None
-        return Mask(dead, dead.all(dim=4, keepdim=True), log_m)
+    def _keep(self, key: tuple[Any, ...], mask: Mask) -> Mask:
+        """Keeps a mask while there is room; that of the rows before it in its place, if they are equal."""
+        last = self._last.get(key[:2])
+        if last is not None and last.bias.dtype == mask.bias.dtype and torch.equal(last.bias, mask.bias):
+            self._kept[key] = last
+            return last
+        if self._kept_bytes + mask.bias.nbytes <= KEPT_BYTES:
+            self._kept[key] = self._last[key[:2]] = mask
+            self._kept_bytes += mask.bias.nbytes
+        return mask
 
-    def _cells(self, s: Schedule, part: Part, down: torch.Tensor, across: torch.Tensor, by_query: bool) -> torch.Tensor:
-        """M of cells by batch row and head, 0 outside the sequence: bool, or int64 of a bag."""
-        q, k = (down, across) if by_query else (across, down)
-        inside = (q < s.n_q) & (k < s.n)
-        q, k = q.clamp(max=s.n_q - 1) + (s.n - s.n_q), k.clamp(max=s.n - 1)
-        known: dict[tuple[int, int], torch.Tensor] = {}
+    def evaluate(self, part: Part, strip: Strip, rows: slice, dtype: torch.dtype) -> torch.Tensor:
+        """(1, R, queries, keys)"""
+        slots = strip.queries.slots * strip.keys.slots
+        step = max(1, CELLS_AT_ONCE // slots)
+        pieces: list[torch.Tensor] = []
+        for start in range(rows.start, rows.stop, step):
+            some = slice(start, min(start + step, rows.stop))
+            piece = self._cells(part, strip, some, dtype)
+            if bool((piece == piece[:1]).all()):
+                piece = piece[:1]
+            pieces.append(piece if len(piece) > 1 else piece.expand(some.stop - some.start, -1, -1))
+        if all(torch.equal(p[0], pieces[0][0]) and p.stride(0) == 0 for p in pieces):
+            return pieces[0][None, :1]
+        return torch.cat(pieces)[None]
 
-        def cells(b: int, h: int) -> torch.Tensor:
-            at = (self.batch_class[b], self.head_class[h])
-            if at not in known:
-                m = self.multiplicity(q, k, h, b)
-                known[at] = m * inside if self.bag else (m > 0) & inside
-            return known[at]
-
-        batch, heads = self._distinct(part)
-        return torch.stack(
-            [torch.stack([torch.stack([cells(b, h) for h in group], 1) for group in heads]) for b in batch]
-        )
-
-    def _distinct(self, part: Part) -> tuple[Sequence[int], Sequence[Sequence[int]]]:
-        """The batch rows and heads to evaluate: one, where all are of one class."""
-        batch = part.batch[:1] if len({self.batch_class[b] for b in part.batch}) == 1 else part.batch
-        groups = [tuple(self.head_class[h] for h in group) for group in part.heads]
-        heads = part.heads[:1] if len(set(groups)) == 1 else part.heads
-        if all(len(set(group)) == 1 for group in groups):
-            heads = tuple(group[:1] for group in heads)
-        return batch, heads
+    def _cells(self, part: Part, strip: Strip, rows: slice, dtype: torch.dtype) -> torch.Tensor:
+        """(R, queries, keys): the logarithms of M."""
+        q = _tokens(strip.queries, rows, self.home)[:, :, None] + self.first
+        k = _tokens(strip.keys, rows, self.home)[:, None, :]
+        along = 2 if strip.by_query else 1
+        result = torch.zeros(rows.stop - rows.start, q.shape[1], k.shape[2], dtype=dtype, device=self.home)
+        if strip.log_weights is not None:
+            logs = strip.log_weights.to(self.home, dtype)
+            result += logs[:, None] if along == 1 else logs
+        if strip.partial is not None:
+            at = strip.partial.nonzero().flatten().to(self.home)
+            q, k = (q, k.index_select(2, at)) if along == 2 else (q.index_select(1, at), k)
+            m = self.multiplicity(strip.term, q, k, part.head, part.row)
+            result.index_copy_(along, at, m.to(dtype).log())
+        return result
 
 
-def _positions(starts: torch.Tensor, tile: int) -> torch.Tensor:
-    """(R, J) first tokens -> (R, J · tile) tokens."""
-    return (starts[:, :, None] + torch.arange(tile, device=starts.device)).flatten(1)
+def _tokens(places: Places, rows: slice, device: torch.device) -> torch.Tensor:
+    return places.cut(rows, slice(0, places.slots)).tokens(device)

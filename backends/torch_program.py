@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from patternc import ir
-from patternc.analysis.planner import Meanings
+from patternc.analysis.meanings import Meanings, trivial
+from patternc.arrangement import Arrangement
 from patternc.backends.inputs import Declared
 from patternc.backends.torch_arrays import TorchArrays
 from patternc.draws import extent
-from patternc.rewrite import walk
 from patternc.specialise import bind
 
 
 @dataclass(frozen=True, eq=False)
 class IrPattern:
-    """A closed program; see `torch_run.Pattern`."""
+    """A closed program, arranged when it is first needed; see `torch_run.Pattern`."""
 
     program: ir.Program
     heads: int
+    arrange: Callable[[ir.Program, int], Arrangement] = trivial
 
-    @property
-    def bag(self) -> bool:
-        return is_bag(self.program.pattern)
+    @cached_property
+    def arrangement(self) -> Arrangement:
+        return self.arrange(self.program, self.heads)
 
     @property
     def reads_tensors(self) -> bool:
@@ -38,11 +40,4 @@ class IrPattern:
         ]
 
     def meanings(self, n: int, n_q: int, tensors: Mapping[str, torch.Tensor], xp: TorchArrays) -> Meanings:
-        return Meanings(self.program, heads=self.heads, n=n, n_q=n_q, tensors=tensors, xp=xp)
-
-
-def is_bag(pattern: ir.Pattern) -> bool:
-    """Whether a sum in the pattern may make a multiplicity above 1."""
-    return any(
-        isinstance(node, ir.Sum) or (isinstance(node, ir.Family) and node.kind == "sum") for node in walk(pattern)
-    )
+        return Meanings(self.arrangement, n=n, n_q=n_q, tensors=tensors, xp=xp)

@@ -6,13 +6,12 @@ This is the same for a program in memory and for a saved module, which carries t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
-from patternc.analysis.launches import tiled_plan
 from patternc.analysis.numbers import Cells
 from patternc.backends.inputs import Declared, check_heads, check_options, check_qkv, check_tensors, draw_seed
 from patternc.backends.torch_arrays import TorchArrays
@@ -20,14 +19,20 @@ from patternc.backends.torch_function import attention, computed_in
 from patternc.backends.torch_masks import CellValues, Masks
 from patternc.backends.torch_passes import Call
 from patternc.backends.torch_schedule import Schedule, schedule
-from patternc.plan import Plan
+from patternc.backends.torch_strips import scores
+from patternc.passes.merge import merge
+from patternc.passes.tiles import tiles
+from patternc.plan import TILE_K, TILE_Q, Layout, Plan
 
-TILE_SIZES = {"cpu": (128, 64)}
-"""Tokens on each side of a tile, by device type; of several, the one whose plan costs least is taken."""
-OTHER_TILE_SIZES = (128,)
-TIME_PER_SCORE = {128: 1.0, 64: 1.2}
-"""By tile size, in units of the first; measured on one CPU core with head dimension 64 and n = 8192, where causal
-attention took 1.25 and a window of 1024 keys 1.05 times as long per score with tiles of 64."""
+TILES = {"cpu": ((128, 128), (64, 64), (32, 32))}
+"""Queries and keys of a tile, by device type; of several, those are taken with which a length costs least."""
+OTHER_TILES = ((TILE_Q, TILE_K),)
+TIME_PER_SCORE = {128: 1.0, 64: 1.15, 32: 1.25}
+"""By the queries of a tile, in units of the first; measured on a CPU core with AVX-512, head dimension 64 and n = 4096,
+over forward and backward passes of causal attention."""
+PER_ROW = 40
+"""The time of one more strip of a query, in scores: it is read, merged and written. Measured on two CPU cores with
+AVX-512 and head dimension 64."""
 KEPT_PLANS = 8
 """Lengths whose plans are kept; with their masks they hold some 64 MiB each, at most."""
 
@@ -37,13 +42,19 @@ class Meanings(Protocol):
 
     @property
     def classes(self) -> Sequence[tuple[int, ...]]:
-        """Heads that have the same multiplicities."""
+        """Heads that have the same terms."""
 
     def rows_of(self, h: int) -> int | None:
         """The number of batch rows, if the head's multiplicities depend on them."""
 
-    def of(self, h: int, b: int | None = None) -> Any:
-        """M of a head and batch row: a function of numbers (analysis/numbers.py) for query and key."""
+    def terms(self, h: int) -> Sequence[tuple[Layout, Layout]]:
+        """The layouts of queries and keys of each term of a head."""
+
+    def term(self, h: int, b: int | None, i: int) -> Any:
+        """M of a term of a head in a batch row: a function of numbers (analysis/numbers.py) for query and key."""
+
+    def listed(self, h: int, b: int | None, i: int) -> tuple[Any, Any]:
+        """The positions of queries and keys that a term's listed layouts hold; None for other layouts."""
 
 
 class Pattern(Protocol):
@@ -52,10 +63,6 @@ class Pattern(Protocol):
     @property
     def heads(self) -> int:
         """Query heads."""
-
-    @property
-    def bag(self) -> bool:
-        """Whether M may exceed 1."""
 
     @property
     def reads_tensors(self) -> bool:
@@ -68,17 +75,27 @@ class Pattern(Protocol):
         """Its multiplicities at a length."""
 
 
-def _cost(plan: Plan) -> float:
-    """The time of a plan of square tiles for one batch row, in scores."""
-    tiles = sum(len(launch.heads) * int(launch.by_query.count.sum()) for launch in plan.launches)
-    return tiles * plan.tile_q * plan.tile_k * TIME_PER_SCORE[plan.tile_q]
+def tiled_plan(meanings: Meanings, tile_q: int, tile_k: int, xp: TorchArrays) -> Plan:
+    """The plan of multiplicities, for an executor that balances nothing."""
+    return merge(tiles(meanings, tile_q, tile_k), xp)
+
+
+def _cost(plan: Plan, s: Schedule) -> float:
+    """The time of the forward pass, in scores."""
+    per_score = TIME_PER_SCORE[plan.tile_q]
+    return sum(
+        streams.count * (scores(strip) * per_score + PER_ROW * strip.queries.rows * strip.queries.slots)
+        for part in s.parts
+        for streams in part.streams
+        for strip in part.by_query
+    )
 
 
 def cells_of(meanings: Meanings, xp: TorchArrays) -> CellValues:
     """M of cells, as the masks ask for it."""
 
-    def multiplicity(q: torch.Tensor, k: torch.Tensor, head: int, row: int) -> torch.Tensor:
-        m = meanings.of(head, row)(Cells(q, True, xp), Cells(k, True, xp))
+    def multiplicity(term: int, q: torch.Tensor, k: torch.Tensor, head: int, row: int) -> torch.Tensor:
+        m = meanings.term(head, row, term)(Cells(q, True, xp), Cells(k, True, xp))
         value = m.value if isinstance(m, Cells) else m
         shape = torch.broadcast_shapes(q.shape, k.shape)
         return torch.as_tensor(value, device=q.device).expand(shape)
@@ -148,26 +165,27 @@ class Runner:
         tensors: Mapping[str, torch.Tensor],
         xp: TorchArrays,
     ) -> Ready:
-        heads = self.pattern.heads
         meanings = self.pattern.meanings(n, n_q, tensors, xp)
-        sizes = TILE_SIZES.get(device.type, OTHER_TILE_SIZES)
+        sizes = _fitting(meanings, TILES.get(device.type, OTHER_TILES))
         if self.pattern.reads_tensors:  # then every call makes its plan
             sizes = sizes[:1]
-        lengths: dict[str, Any] = {"heads": heads, "n": n, "n_q": n_q}
-        plans = (tiled_plan(meanings, **lengths, tile_q=size, tile_k=size, xp=xp) for size in sizes)
-        plan = min(plans, key=_cost)
-        by_row = any(meanings.rows_of(members[0]) is not None for members in meanings.classes)
-        masks = Masks(
-            cells_of(meanings, xp),
-            head_class=_class_of_head(meanings, heads),
-            batch_class=list(range(batch)) if by_row else [0] * batch,
-            bag=self.pattern.bag,
-            keep=not self.pattern.reads_tensors,
-            home=xp.device,
-        )
-        return Ready(plan, schedule(plan, self.kv_heads, batch, device), masks)
+        class_of = _classes(meanings)
+        plans = [tiled_plan(meanings, *size, xp) for size in sizes]
+        made = [(plan, schedule(plan, self.kv_heads, batch, class_of, device)) for plan in plans]
+        plan, best = min(made, key=lambda pair: _cost(*pair)) if len(made) > 1 else made[0]
+        masks = Masks(cells_of(meanings, xp), keep=not self.pattern.reads_tensors, home=xp.device, first=n - n_q)
+        return Ready(plan, best, masks)
 
 
-def _class_of_head(meanings: Meanings, heads: int) -> list[int]:
+def _fitting(meanings: Meanings, sizes: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    """The sizes of tiles that are as wide as all layouts; the first always is."""
+    terms = [term for members in meanings.classes for term in meanings.terms(members[0])]
+    widths = [max((layouts[side].width for layouts in terms), default=1) for side in (0, 1)]
+    return [size for size in sizes if size[0] >= widths[0] and size[1] >= widths[1]] or sizes[:1]
+
+
+def _classes(meanings: Meanings) -> Callable[[int, int], Hashable]:
+    """(head, batch row) -> what is equal where multiplicities are."""
     numbers = {h: i for i, members in enumerate(meanings.classes) for h in members}
-    return [numbers[h] for h in range(heads)]
+    by_row = [meanings.rows_of(members[0]) is not None for members in meanings.classes]
+    return lambda h, b: (numbers[h], b if by_row[numbers[h]] else None)

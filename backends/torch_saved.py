@@ -14,11 +14,24 @@ from typing import Any
 import torch
 
 from patternc.analysis.numbers import Cells, Table, as_int, maximum, quantified_range
+from patternc.analysis.tiles import Counter, tile_cells
 from patternc.backends.inputs import Declared
 from patternc.backends.torch_arrays import TorchArrays
+from patternc.plan import Layout
 
 CellFunction = Callable[[Any, Any], Any]
 PatternFunction = Callable[[int, int, int, Mapping[str, Table], TorchArrays], CellFunction]
+
+
+@dataclass(frozen=True)
+class SavedTerm:
+    """A term: its multiplicity and its layouts, and the sets of queries and of keys that listed layouts hold."""
+
+    pattern: PatternFunction
+    queries: Layout
+    keys: Layout
+    listed_queries: PatternFunction | None = None
+    listed_keys: PatternFunction | None = None
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,8 @@ class HeadClass:
 
     heads: tuple[int, ...]
     pattern: PatternFunction
+    """Of which the terms are parts."""
+    terms: tuple[SavedTerm, ...]
     tensors: tuple[str, ...]
 
 
@@ -35,7 +50,6 @@ class SavedPattern:
     """A generated pattern as what a `Runner` runs."""
 
     heads: int
-    bag: bool
     head_classes: tuple[HeadClass, ...]
     tensors: Callable[[int], list[Declared]]
     """The run-time tensors at a length."""
@@ -56,42 +70,78 @@ class SavedPattern:
 
     def meanings(self, n: int, n_q: int, tensors: Mapping[str, torch.Tensor], xp: TorchArrays) -> SavedMeanings:
         batched = {d.name for d in self.tensors(n) if d.batched}
-        return SavedMeanings(self.head_classes, n, n - n_q, tensors, batched, xp)
+        return SavedMeanings(self, n, n_q, tensors, batched, xp)
 
 
 class SavedMeanings:
-    """The multiplicities of a generated pattern at one length."""
+    """The multiplicities of a generated pattern at one length; what tiles are made from."""
+
+    exact = True
+    """All run-time tensors are there."""
 
     def __init__(
         self,
-        head_classes: tuple[HeadClass, ...],
+        pattern: SavedPattern,
         n: int,
-        first: int,
+        n_q: int,
         tensors: Mapping[str, torch.Tensor],
         batched: set[str],
         xp: TorchArrays,
     ) -> None:
-        self.classes = [c.heads for c in head_classes]
-        self._class = {h: c for c in head_classes for h in c.heads}
-        self._n, self._first, self._tensors, self._batched, self._xp = n, first, tensors, batched, xp
-        self._made: dict[tuple[int, int | None], CellFunction] = {}
+        self.heads, self.n, self.n_q, self.xp, self.counter = pattern.heads, n, n_q, xp, Counter()
+        self.classes = [c.heads for c in pattern.head_classes]
+        self._class = {h: c for c in pattern.head_classes for h in c.heads}
+        self._tensors, self._batched = tensors, batched
+        self._made: dict[tuple[int, int | None, PatternFunction], CellFunction] = {}
+        self._positions: dict[tuple[int, int | None, PatternFunction], torch.Tensor] = {}
 
     def rows_of(self, h: int) -> int | None:
         """The number of batch rows, if the head's multiplicities depend on them."""
         names = [name for name in self._class[h].tensors if name in self._batched]
         return self._tensors[names[0]].shape[0] if names else None
 
+    def terms(self, h: int) -> tuple[tuple[Layout, Layout], ...]:
+        """The layouts of queries and of keys of the head's terms."""
+        return tuple((term.queries, term.keys) for term in self._class[h].terms)
+
     def of(self, h: int, b: int | None = None) -> CellFunction:
-        """M of a head and batch row."""
-        own = self._class[h]
-        key = (own.heads[0], b if self.rows_of(h) is not None else None)
+        """M of a head in a batch row."""
+        return self._cells(h, b, self._class[h].pattern)
+
+    def term(self, h: int, b: int | None, i: int) -> CellFunction:
+        """M of a term of a head in a batch row."""
+        return self._cells(h, b, self._class[h].terms[i].pattern)
+
+    def listed(self, h: int, b: int | None, i: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The ascending positions of the queries and keys of term i that listed layouts hold."""
+        term = self._class[h].terms[i]
+        return self._listed(h, b, term.listed_queries, "q"), self._listed(h, b, term.listed_keys, "k")
+
+    def _listed(self, h: int, b: int | None, wanted: PatternFunction | None, side: str) -> torch.Tensor | None:
+        if wanted is None:
+            return None
+        key = self._key(h, b, wanted)
+        if key not in self._positions:
+            start = self.n - self.n_q if side == "q" else 0
+            here = self.xp.arange(start, self.n)
+            other = self.xp.full(here.shape, 0 if side == "q" else self.n - 1)
+            q, k = (here, other) if side == "q" else (other, here)
+            held = tile_cells(self._cells(h, b, wanted), q, k, self.xp, self.counter)
+            self._positions[key] = self.xp.flatnonzero(self.xp.broadcast_to(held, here.shape) > 0) + start
+        return self._positions[key]
+
+    def _key(self, h: int, b: int | None, function: PatternFunction) -> tuple[int, int | None, PatternFunction]:
+        return self._class[h].heads[0], b if self.rows_of(h) is not None else None, function
+
+    def _cells(self, h: int, b: int | None, function: PatternFunction) -> CellFunction:
+        key = self._key(h, b, function)
         if key not in self._made:
-            tables = {name: Table(self._xp, self._array(name, key[1])) for name in own.tensors}
-            self._made[key] = own.pattern(self._n, self._first, own.heads[0], tables, self._xp)
+            tables = {name: Table(self.xp, self._array(name, key[1])) for name in self._class[h].tensors}
+            self._made[key] = function(self.n, self.n - self.n_q, key[0], tables, self.xp)
         return self._made[key]
 
     def _array(self, name: str, b: int | None) -> torch.Tensor:
-        array = self._xp.asarray(self._tensors[name])
+        array = self.xp.asarray(self._tensors[name])
         return array[b] if name in self._batched else array
 
 

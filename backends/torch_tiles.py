@@ -15,6 +15,7 @@ from patternc.backends.export import pattern_source
 from patternc.backends.torch_passes import counting
 from patternc.backends.torch_program import IrPattern
 from patternc.backends.torch_run import Runner
+from patternc.passes.arranged import arranged
 
 __all__ = ["TorchTiles", "TorchTilesArtifact", "counting"]
 
@@ -23,13 +24,14 @@ class TorchTilesArtifact(Runner):
     """A program, executed tile by tile."""
 
     def __init__(self, program: ir.Program, heads: int, kv_heads: int) -> None:
-        super().__init__(IrPattern(program, heads), kv_heads)
         self.program = program
+        self._arranged = IrPattern(program, heads, arranged)
+        super().__init__(self._arranged, kv_heads)
 
     @cached_property
     def source(self) -> str:
         """The pattern as the functions that a saved module has."""
-        return pattern_source(self.program, self.pattern.heads)
+        return pattern_source(self._arranged.arrangement)
 
 
 class TorchTiles:

@@ -13,12 +13,16 @@ from patternc.arguments import arguments
 from patternc.backends import base
 from patternc.elaborate import elaborate
 from patternc.library import Pattern, load
+from patternc.machine import OBJECTIVES, Objective
+from patternc.plan import TILE_K, TILE_Q
 from patternc.specialise import of_head, specialise
 
 if TYPE_CHECKING:
     import torch
 
+    from patternc.arrangement import Arrangement
     from patternc.nn import SelfAttention
+    from patternc.passes.layout import Story
     from patternc.plan import Plan
     from patternc.planning import Planned
     from patternc.statistics import Statistics
@@ -28,6 +32,10 @@ PREFERENCE = ("torch", "reference")
 MOST_HEADS = 4096
 PLANS = 64
 """Plans that a compiled object keeps."""
+TILE = (TILE_Q, TILE_K)
+"""Queries and keys of a tile, unless others are asked for; backends have tiles of this size."""
+MOST_TILE = 1024
+"""The longest side of a tile."""
 
 
 def compile(
@@ -84,6 +92,15 @@ def _lengths(n: int, n_q: int | None) -> tuple[int, int]:
     return n, n_q
 
 
+def _tile(tile: tuple[int, int]) -> tuple[int, int]:
+    """Two sides, checked."""
+    if not isinstance(tile, tuple | list) or len(tile) != 2 or any(type(side) is not int for side in tile):
+        raise TypeError(f"tile must be two ints, queries and keys; found {tile!r}")
+    if not all(1 <= side <= MOST_TILE for side in tile):
+        raise ValueError(f"the sides of a tile are 1 to {MOST_TILE}; found {tile!r}")
+    return tile[0], tile[1]
+
+
 class Compiled:
     """A pattern ready for attention; made by `compile`."""
 
@@ -96,7 +113,8 @@ class Compiled:
         self.heads, self.kv_heads, self.layer = heads, kv_heads, layer
         self.backend = backend
         """The backend asked for; `report()` says which one ran."""
-        self._plans: OrderedDict[tuple[int, int, str], Planned] = OrderedDict()
+        self._arranged: dict[tuple[tuple[int, int], str], tuple[Arrangement, tuple[Story, ...]]] = {}
+        self._plans: OrderedDict[tuple[Any, ...], Planned] = OrderedDict()
         self._artifacts: dict[str, base.Artifact] = {}
         self._used: dict[str, str] = {}
 
@@ -180,19 +198,56 @@ class Compiled:
         reference: Any = base.load("reference")
         return reference.mask(self.program, self.heads, *_lengths(n, n_q), runtime_tensors)
 
-    def plan(self, n: int, n_q: int | None = None, *, device: str = "cpu", **runtime_tensors: Any) -> Plan:
-        """The schedule for the last n_q (all, unless given) of n positions, in tiles of 128, with tables on `device`.
+    def arrangement(self, *, tile: tuple[int, int] = TILE, objective: Objective = "time") -> Arrangement:
+        """The terms that the heads' patterns are split into, and their layouts, for every length: what takes the least
+        time, or computes the fewest pairs (`objective="padding"`), in tiles of tile[0] queries and tile[1] keys."""
+        return self._arrange(tile, objective)[0]
+
+    def _arrange(self, tile: tuple[int, int], objective: str) -> tuple[Arrangement, tuple[Story, ...]]:
+        """The arrangement and how it was found; the passes that need no length run once."""
+        key = (_tile(tile), objective)
+        if key not in self._arranged:
+            if objective not in OBJECTIVES:
+                raise ValueError(base.unknown("objective", objective, OBJECTIVES))
+            passes = import_module("patternc.passes.arranged")  # NumPy is loaded when something is planned
+            self._arranged[key] = passes.arranged_with_story(self.program, self.heads, tile=key[0], objective=objective)
+        return self._arranged[key]
+
+    def plan(
+        self,
+        n: int,
+        n_q: int | None = None,
+        *,
+        device: str = "cpu",
+        tile: tuple[int, int] = TILE,
+        objective: Objective = "time",
+        **runtime_tensors: Any,
+    ) -> Plan:
+        """The schedule for the last n_q (all, unless given) of n positions, with tables on `device`; `tile` and
+        `objective` as in `arrangement`.
 
         Without the run-time tensors of a program that has some, it keeps every tile that they might, as a partial one.
         """
-        return self._planned(*_lengths(n, n_q), runtime_tensors, str(device), complete=False).plan
+        return self._planned(n, n_q, runtime_tensors, device, tile, objective, complete=False).plan
 
-    def _planned(self, n: int, n_q: int, tensors: Mapping[str, Any], device: str, *, complete: bool = True) -> Planned:
+    def _planned(
+        self,
+        n: int,
+        n_q: int | None,
+        tensors: Mapping[str, Any],
+        device: str = "cpu",
+        tile: tuple[int, int] = TILE,
+        objective: str = "time",
+        *,
+        complete: bool = True,
+    ) -> Planned:
         """Kept for the next time if it does not hang on run-time tensors."""
-        key = (n, n_q, device)
-        if key not in self._plans or tensors:
-            planning = import_module("patternc.planning")  # NumPy is loaded when something is planned
-            planned = planning.planned(self.program, self.heads, n, n_q, tensors, device, complete=complete)
+        lengths, tile = _lengths(n, n_q), _tile(tile)
+        key = (lengths, str(device), tile, objective)
+        if tensors or key not in self._plans:
+            arrangement = self._arrange(tile, objective)[0]
+            planning = import_module("patternc.planning")
+            planned = planning.planned(arrangement, *lengths, tensors, str(device), tile, complete=complete)
             if self.program.tensors:
                 return planned
             self._plans[key] = planned
@@ -201,14 +256,34 @@ class Compiled:
             self._plans.popitem(last=False)
         return self._plans[key]
 
-    def stats(self, n: int, n_q: int | None = None, **runtime_tensors: Any) -> Statistics:
-        """Exact counts of the plan: density, padding, tiles, flops. It looks at every cell of the partial tiles."""
-        return self._planned(*_lengths(n, n_q), runtime_tensors, "cpu").statistics()
+    def stats(
+        self,
+        n: int,
+        n_q: int | None = None,
+        *,
+        device: str = "cpu",
+        tile: tuple[int, int] = TILE,
+        objective: Objective = "time",
+        **runtime_tensors: Any,
+    ) -> Statistics:
+        """Exact counts of the plan: density, padding, tiles, flops. It looks at every cell of the partial tiles. The
+        keywords are those of `plan`."""
+        return self._planned(n, n_q, runtime_tensors, device, tile, objective).statistics()
 
-    def explain(self, n: int, n_q: int | None = None, **runtime_tensors: Any) -> str:
-        """How the pattern is computed at the length n, in words and figures."""
-        planned = self._planned(*_lengths(n, n_q), runtime_tensors, "cpu")
-        return import_module("patternc.explanation").explain(self.pattern.signature, self.program, planned)
+    def explain(
+        self,
+        n: int,
+        n_q: int | None = None,
+        *,
+        device: str = "cpu",
+        tile: tuple[int, int] = TILE,
+        objective: Objective = "time",
+        **runtime_tensors: Any,
+    ) -> str:
+        """How the pattern is computed at the length n, in words and figures. The keywords are those of `plan`."""
+        planned = self._planned(n, n_q, runtime_tensors, device, tile, objective)
+        story = self._arrange(tile, objective)[1]
+        return import_module("patternc.explanation").explain(self.pattern.signature, planned, story, objective)
 
     @property
     def source(self) -> str | None:
@@ -219,7 +294,7 @@ class Compiled:
         """Writes a self-contained module that needs only torch: its class `Attention` is an nn.Module that takes what a
         call takes, with the same results. The file appears whole or not at all; OSError if it cannot be written."""
         text = self.pattern.definition.node.span.text
-        return import_module("patternc.backends.export").save(Path(path), self.program, self.heads, self.kv_heads, text)
+        return import_module("patternc.backends.export").save(Path(path), self.arrangement(), self.kv_heads, text)
 
     def module(self, embed_dim: int, *, bias: bool = True, dropout: float = 0.0) -> SelfAttention:
         """An nn.Module of self-attention with projections; see `patternc.nn.SelfAttention`."""

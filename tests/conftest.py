@@ -9,6 +9,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; must be set before torch is imported
 
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # without a GPU; must be set before triton is imported
+
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import time
+from importlib import import_module
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
@@ -158,13 +161,16 @@ def test_a_length_that_does_not_fill_the_grid():
 
 def covered(plan) -> torch.Tensor:
     """Which cells lie in tiles of the plan."""
-    cells = torch.zeros(plan.n, plan.n, dtype=torch.bool)
+    cells = torch.zeros(plan.n + 1, plan.n + 1, dtype=torch.bool)  # the last stand for "no token"
     for launch in plan.launches:
-        runs = launch.by_query
-        for row, (start, end) in enumerate(pairwise(runs.rows.tolist())):
-            for first, count in zip(runs.first[start:end].tolist(), runs.count[start:end].tolist(), strict=True):
-                cells[row * plan.tile_q : (row + 1) * plan.tile_q, first : first + count * plan.tile_k] = True
-    return cells
+        for term in launch.terms:
+            runs = term.by_query
+            for row, (start, end) in enumerate(pairwise(runs.rows.tolist())):
+                q = launch.queries.tokens(row, np.arange(plan.tile_q))
+                for first, count in zip(runs.first[start:end].tolist(), runs.count[start:end].tolist(), strict=True):
+                    k = term.keys.tokens(first + np.arange(count)[:, None], np.arange(plan.tile_k))
+                    cells[q[:, None], k.reshape(-1)] = True
+    return cells[:-1, :-1]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +195,8 @@ def test_a_plan_without_run_time_tensors_keeps_what_they_might(source):
 def test_a_plan_without_run_time_tensors_follows_the_static_part():
     plan = patternc.compile(DOCUMENTS, heads=2).plan(1024)
     (launch,) = plan.launches
-    assert launch.by_query.count.sum() == 8 * 9 / 2, "causal tiles only"
+    (term,) = launch.terms
+    assert term.by_query.count.sum() == 2 * 8 * 9 / 2, "causal tiles only, 128 queries by 64 keys"
     assert launch.batch is None
 
 
@@ -209,23 +216,66 @@ def test_statistics_count_exactly(name, options, n_q):
     assert found.wanted_pairs == (mask > 0).sum()
     assert found.density == pytest.approx((mask > 0).double().mean().item())
     plan = attention.plan(300, n_q, **tensors)
-    tiles = sum(int(x.by_query.count.sum()) * len(x.heads) * len(x.batch or [0]) for x in plan.launches)
-    if mask.ndim == 3 or all(x.batch for x in plan.launches):
-        assert found.full_tiles + found.partial_tiles == tiles
-        assert found.computed_pairs == tiles * 128 * 128
+    rows = mask.shape[0] if mask.ndim == 4 else 1
+    tiles = sum(
+        int(term.by_query.count.sum()) * len(x.heads) * (rows if x.batch is None else len(x.batch))
+        for x in plan.launches
+        for term in x.terms
+    )
+    assert found.full_tiles + found.partial_tiles == tiles
+    assert found.computed_pairs == tiles * 128 * 64
     assert found.padding == found.computed_pairs / found.wanted_pairs
     assert found.exact
     assert found.imbalance >= 1
-    about = statistics(plan, attention._planned(300, n_q, tensors, "cpu").meanings, NUMPY, most=1 << 14)
+    about = statistics(plan, attention._planned(300, n_q, tensors).meanings, NUMPY, most=1 << 12)
     assert not about.exact
     assert about.computed_pairs == found.computed_pairs
 
 
 def test_explain_tells_estimates_from_counts():
-    attention = patternc.compile("std/strided", heads=2)
-    assert "≈" not in attention.explain(512)
-    told = re.search(r"density ≈ ([\d.]+)", attention.explain(8192))
+    attention = patternc.compile("std/bigbird", heads=2)
+    assert re.search(r"^pairs +[\d,]+ wanted", attention.explain(512), re.MULTILINE)
+    told = re.search(r"^pairs +≈ [\d,]+ wanted \(density ≈ ([\d.]+)\)", attention.explain(8192), re.MULTILINE)
     assert float(told[1]) == pytest.approx(attention.stats(8192).density, rel=0.05)
+
+
+def test_tiles_and_objectives_of_a_plan():
+    attention = patternc.compile("std/strided", heads=2)
+    plan = attention.plan(700, tile=(16, 32), objective="padding")
+    assert (plan.tile_q, plan.tile_k) == (16, 32)
+    assert plan is attention.plan(700, tile=[16, 32], objective="padding")
+    assert plan is not attention.plan(700, tile=(16, 32))
+    assert attention.stats(700, tile=(16, 32)).computed_pairs % (16 * 32) == 0
+    assert "16 queries x 32 keys" in attention.explain(700, tile=(16, 32))
+    with pytest.raises(TypeError, match="tile must be two ints, queries and keys; found 64"):
+        attention.plan(700, tile=64)
+    with pytest.raises(TypeError, match="two ints"):
+        attention.stats(700, tile=(64, 64.0))
+    with pytest.raises(ValueError, match=r"1 to 1024; found \(0, 64\)"):
+        attention.explain(700, tile=(0, 64))
+    with pytest.raises(ValueError, match="unknown objective 'tyme'; did you mean 'time'"):
+        attention.plan(700, objective="tyme")
+
+
+def test_a_new_length_runs_no_pass_of_compiling_and_a_known_one_nothing(monkeypatch):
+    attention = patternc.compile("std/strided", heads=2)
+    first = attention.plan(600)
+    monkeypatch.setattr(import_module("patternc.passes.arranged"), "arranged_with_story", None)
+    assert attention.plan(601).n == 601
+    assert attention.plan(601, 77).n_q == 77
+    took = []
+    for _ in range(200):
+        start = time.perf_counter()
+        again = attention.plan(600)
+        took.append(time.perf_counter() - start)
+    assert again is first
+    assert min(took) < 50e-6
+
+
+def test_bags_are_counted_once_over_their_terms():
+    text = "pattern p() = { q -> k : q % 8 == 0 and k % 8 == 0 } + { q -> k : abs(q - k) < 9 }"
+    attention = patternc.compile(text, heads=2)
+    assert attention.stats(900).wanted_pairs == (attention.mask(900) > 0).sum()
 
 
 def test_the_choice_of_backend_is_reported():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 import os
 import pickle
 import random
@@ -23,14 +24,18 @@ from programs import programs
 from saved_modules import run
 
 import patternc
+from patternc import ir
 from patternc.analysis import numbers, relation
-from patternc.analysis.launches import tiled_plan
+from patternc.analysis.meanings import trivial
+from patternc.arrangement import Arrangement, HeadClass, Term
 from patternc.backends import export, export_embed, inputs, torch_saved
 from patternc.backends.reference import mask
 from patternc.backends.torch_arrays import TorchArrays
 from patternc.backends.torch_program import IrPattern
-from patternc.backends.torch_run import cells_of
-from patternc.plan import Launch, Runs
+from patternc.backends.torch_run import Runner, tiled_plan
+from patternc.passes.arranged import arranged
+from patternc.passes.merge import equal_axes
+from patternc.plan import CONSECUTIVE, LISTED, Launch, Layout, Runs
 
 HERE = Path(__file__).parent
 FIFTEEN = list({case.name: case for case in reversed([*fifteen.CASES, *fifteen.ON_GRIDS, *fifteen.HALVED])}.values())
@@ -42,10 +47,10 @@ def compiled(case: fifteen.Case, **options: Any) -> patternc.Compiled:
     return patternc.compile(path, case.name, heads=case.heads, layer=case.layer, **options, **case.params)
 
 
-def namespace(program: Any, heads: int) -> dict[str, Any]:
+def namespace(arrangement: Arrangement) -> dict[str, Any]:
     """The generated part of a module, executed over the words that it is made of."""
-    names = {**vars(numbers), **vars(relation), **vars(inputs), **vars(torch_saved)}
-    exec(export.pattern_source(program, heads), names)
+    names = {**vars(numbers), **vars(relation), **vars(inputs), **vars(torch_saved), "LISTED": LISTED}
+    exec(export.pattern_source(arrangement), names)
     return names
 
 
@@ -62,7 +67,7 @@ def load(path: Path) -> types.ModuleType:
 @pytest.mark.parametrize("case", FIFTEEN, ids=lambda case: case.name)
 def test_generated_source(case: fifteen.Case, golden: Callable[[Path, str], None]) -> None:
     program = compiled(case).program
-    golden(HERE / "cases" / f"{case.name}.py.golden", export.pattern_source(program, case.heads))
+    golden(HERE / "cases" / f"{case.name}.py.golden", export.pattern_source(arranged(program, case.heads)))
 
 
 def test_source_of_the_compiled_object() -> None:
@@ -77,31 +82,61 @@ def test_generated_functions_mean_what_the_program_means(program: Program) -> No
     n_q = program.queries(n)
     note(f"{program.text}{program} at n = {n}, n_q = {n_q}")
     attention = program.compile()
-    source = export.pattern_source(attention.program, program.heads)
+    arrangement = arranged(attention.program, program.heads)
+    source = export.pattern_source(arrangement)
     note(source)
     assert max(map(len, source.splitlines())) < 400
     given_tensors = {name: torch.from_numpy(t) for name, t in program.make_tensors(n).items()}
     m = mask(attention.program, program.heads, n, n_q, given_tensors)
-    generated = namespace(attention.program, program.heads)["PATTERN"]
     plans = []
-    for pattern in (generated, IrPattern(attention.program, program.heads)):
+    for pattern in (namespace(arrangement)["PATTERN"], IrPattern(attention.program, program.heads, arranged)):
         xp = TorchArrays(CPU)
         checked = inputs.check_tensors(pattern.declared(n), given_tensors, CPU, None)
         meanings = pattern.meanings(n, n_q, checked, xp)
-        cells = cells_of(meanings, xp)
-        q, k = torch.arange(n - n_q, n)[:, None], torch.arange(n)[None, :]
         for b, of_row in enumerate(m if m.ndim == 4 else m[None]):
             for h, expected in enumerate(of_row):
-                assert torch.equal(cells(q, k, h, b).to(torch.int64), expected), (b, h)
-        plans.append(tiled_plan(meanings, heads=program.heads, n=n, n_q=n_q, tile_q=4, tile_k=4, xp=xp))
+                assert torch.equal(whole(meanings, n, n_q, h, b), expected), (b, h)
+                assert torch.equal(total(meanings, n, n_q, h, b), expected), (b, h)
+        plans.append(tiled_plan(meanings, 4, 4, xp))
     assert_equal_plans(plans[0].launches, plans[1].launches)
+
+
+def cells(meaning: Callable[..., Any], n: int, n_q: int) -> torch.Tensor:
+    """(n_q, n) multiplicities."""
+    xp, q, k = TorchArrays(CPU), torch.arange(n - n_q, n)[:, None], torch.arange(n)[None, :]
+    found = meaning(numbers.Cells(q, True, xp), numbers.Cells(k, True, xp))
+    value = found.value if isinstance(found, numbers.Cells) else found
+    return torch.as_tensor(value).to(torch.int64).expand(n_q, n)
+
+
+def whole(meanings: Any, n: int, n_q: int, h: int, b: int) -> torch.Tensor:
+    return cells(meanings.of(h, b), n, n_q)
+
+
+def total(meanings: Any, n: int, n_q: int, h: int, b: int) -> torch.Tensor:
+    """The terms, on the tokens that their layouts hold, added up."""
+    result = torch.zeros(n_q, n, dtype=torch.int64)
+    for i in range(len(meanings.terms(h))):
+        queries, keys = meanings.listed(h, b, i)
+        rows = torch.ones(n_q, 1) if queries is None else held(queries - (n - n_q), n_q)[:, None]
+        columns = torch.ones(1, n) if keys is None else held(keys, n)[None, :]
+        result += cells(meanings.term(h, b, i), n, n_q) * (rows * columns).long()
+    return result
+
+
+def held(positions: torch.Tensor, length: int) -> torch.Tensor:
+    return torch.zeros(length).index_fill(0, positions, 1)
 
 
 def assert_equal_plans(first: tuple[Launch, ...], second: tuple[Launch, ...]) -> None:
     assert [(a.heads, a.batch) for a in first] == [(b.heads, b.batch) for b in second]
     for a, b in zip(first, second, strict=True):
-        assert_equal_runs(a.by_query, b.by_query)
-        assert_equal_runs(a.by_key, b.by_key)
+        assert equal_axes(a.queries, b.queries, TorchArrays(CPU))
+        for x, y in zip(a.terms, b.terms, strict=True):
+            assert x.term == y.term
+            assert equal_axes(x.keys, y.keys, TorchArrays(CPU))
+            assert_equal_runs(x.by_query, y.by_query)
+            assert_equal_runs(x.by_key, y.by_key)
 
 
 def assert_equal_runs(a: Runs, b: Runs) -> None:
@@ -114,11 +149,9 @@ def test_long_and_deep_expressions_are_cut() -> None:
     deep = "(" * 90 + "q" + "- (k + 1))" * 90
     text = f"pattern p(t: [int]) = {{ q -> k : {deep} > 0 and any(q - k == i * i for i in t) or t[q * 7 + k] == 1 }}"
     program = patternc.compile(text, heads=1, t=list(range(1000))).program
-    pattern = namespace(program, 1)["PATTERN"]
-    xp = TorchArrays(CPU)
-    cells = cells_of(pattern.meanings(50, 50, {}, xp), xp)
-    found = cells(torch.arange(50)[:, None], torch.arange(50)[None, :], 0, 0)
-    assert torch.equal(found.to(torch.int64), mask(program, 1, 50)[0])
+    pattern = namespace(trivial(program, 1))["PATTERN"]
+    found = whole(pattern.meanings(50, 50, {}, TorchArrays(CPU)), 50, 50, 0, 0)
+    assert torch.equal(found, mask(program, 1, 50)[0])
 
 
 def test_what_depends_on_the_length_is_decided_at_the_length() -> None:
@@ -129,14 +162,12 @@ def test_what_depends_on_the_length_is_decided_at_the_length() -> None:
               + blocks(1 + n // 10) { q -> k : k == n - 1 } + top(n // 8, by = q ^ k)
     """
     program = patternc.compile(text, heads=1).program
-    source = export.pattern_source(program, 1)
+    source = export.pattern_source(trivial(program, 1))
     assert all(word in source for word in ("summed(", "holds(", "block_size(", "selection_count("))
-    pattern = namespace(program, 1)["PATTERN"]
+    pattern = namespace(trivial(program, 1))["PATTERN"]
     for n, n_q in ((5, 5), (33, 33), (64, 9), (100, 100)):
-        xp = TorchArrays(CPU)
-        cells = cells_of(pattern.meanings(n, n_q, {}, xp), xp)
-        found = cells(torch.arange(n - n_q, n)[:, None], torch.arange(n)[None, :], 0, 0)
-        assert torch.equal(found.to(torch.int64), mask(program, 1, n, n_q)[0]), n
+        found = whole(pattern.meanings(n, n_q, {}, TorchArrays(CPU)), n, n_q, 0, 0)
+        assert torch.equal(found, mask(program, 1, n, n_q)[0]), n
 
 
 # ------------------------------------------------------------------ what is saved
@@ -168,6 +199,54 @@ def draw_call(case: fifteen.Case, attention: patternc.Compiled, n: int, lengths:
     direction = torch.randn(2, attention.heads, n_q, 4)
     expected = run(attention, drawn, tensors, direction)
     return {"inputs": drawn, "tensors": tensors, "direction": direction, "expected": expected}
+
+
+TERMS = {
+    "near": "pattern p() = { q -> k : abs(q - k) < 9 and k % 4 != 0 and q % 16 != 3 }",
+    "comb": "pattern p() = { q -> k : k % 4 == 0 and q % 16 != 3 }",
+    "column": "pattern p() = { q -> k : (q - k) % 16 == 0 and q % 16 == 3 }",
+    "flagged": "pattern p(flag: bool[batch, n]) = { q -> k : flag[q] and flag[k] }",
+    "queries": "pattern p(flag: bool[batch, n]) = { q -> k : flag[q] }",
+    "keys": "pattern p(flag: bool[batch, n]) = { q -> k : flag[k] }",
+    "whole": """
+    pattern p(flag: bool[batch, n]) = { q -> k : q % 16 != 3 and (abs(q - k) < 9 or k % 4 == 0) }
+                                    + { q -> k : (q - k) % 16 == 0 and q % 16 == 3 }
+                                    + { q -> k : flag[q] and flag[k] }""",
+}
+"""A bag as a sum of terms, the last of which overlaps the others and is on lists of flagged tokens."""
+
+
+def many_layouts(heads: int) -> Arrangement:
+    programs = {name: patternc.compile(text, heads=heads).program for name, text in TERMS.items()}
+    part: dict[str, ir.Pattern] = {name: program.pattern for name, program in programs.items()}
+    terms = (
+        Term(part["near"]),
+        Term(part["comb"], CONSECUTIVE, Layout(4, 1)),
+        Term(part["column"], Layout(16, 1), Layout(8, 2)),
+        Term(part["flagged"], LISTED, LISTED, part["queries"], part["keys"]),
+    )
+    whole = programs["whole"]
+    return Arrangement(whole, heads, (HeadClass(tuple(range(heads)), whole.pattern, terms),))
+
+
+@pytest.mark.parametrize(("n", "n_q"), [(1, 1), (150, 150), (131, 40)])
+def test_layouts_and_lists_are_saved(tmp_path: Path, n: int, n_q: int) -> None:
+    arrangement = many_layouts(4)
+    path = export.save(tmp_path / f"saved_layouts_{n}.py", arrangement, 2, "")
+    flag = torch.rand(2, n) < 0.3
+    program = arrangement.program
+    runners = Runner(IrPattern(program, 4, lambda *_: arrangement), 2), load(path).RUNNER
+    drawn = [torch.randn(2, h, length, 8, dtype=torch.float64) for h, length in ((4, n_q), (2, n), (2, n))]
+    found, saved = (run(functools.partial(call, r), drawn, {"flag": flag}, drawn[0]) for r in runners)
+    for a, b in zip(found, saved, strict=True):
+        assert torch.equal(a, b)
+    exact = patternc.compile(TERMS["whole"], heads=4, kv_heads=2, backend="reference")
+    for a, b in zip(found, run(exact, drawn, {"flag": flag}, drawn[0]), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def call(runner: Runner, *inputs: torch.Tensor, return_lse: bool, dropout_p: float, **tensors: torch.Tensor) -> Any:
+    return runner(*inputs, return_lse=return_lse, dropout_p=dropout_p, tensors=tensors)
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +303,9 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_program_text_cannot_leave_its_comment(text: str) -> None:
     program = patternc.compile("pattern p() = causal", heads=1).program
-    harmless = ast.dump(ast.parse(export.module_source(program, 1, 1, "")))
-    source = export.module_source(program, 1, 1, text)
+    arrangement = trivial(program, 1)
+    harmless = ast.dump(ast.parse(export.module_source(arrangement, 1, "")))
+    source = export.module_source(arrangement, 1, text)
     assert ast.dump(ast.parse(source.encode())) == harmless
     assert all(c.isprintable() or c == "\n" for c in source)
 

@@ -8,7 +8,7 @@ import pytest
 import patternc
 from patternc.analysis.arrays import NUMPY
 from patternc.analysis.boxes import bounds, interval
-from patternc.analysis.planner import Meanings
+from patternc.analysis.planner import Meanings, trivial
 from patternc.analysis.tiles import Counter, tile_cells
 
 PROGRAMS = {
@@ -24,7 +24,8 @@ PROGRAMS = {
 @pytest.mark.parametrize("n", [1, 50, 171])
 def test_cells_and_boxes(name, n):
     program = patternc.compile(PROGRAMS[name], heads=2).program
-    ahead, lazy = (Meanings(program, heads=2, n=n, tensors={}, xp=NUMPY, lazy=value).of(1) for value in (False, True))
+    options = {"n": n, "tensors": {}, "xp": NUMPY}
+    ahead, lazy = (Meanings(trivial(program, 2), **options, lazy=value).of(1) for value in (False, True))
     q, k = np.arange(n)[:, None], np.arange(n)[None, :]
     expected = np.broadcast_to(tile_cells(ahead, q, k, NUMPY, Counter()), (n, n))
     found = np.broadcast_to(tile_cells(lazy, q, k, NUMPY, Counter()), (n, n))

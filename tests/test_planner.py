@@ -11,9 +11,11 @@ from test_tiles import expected_table, tile_table
 
 from patternc import ir
 from patternc.analysis.arrays import NUMPY
-from patternc.analysis.planner import Meanings, plan
+from patternc.analysis.planner import Meanings, plan, plan_of, trivial
+from patternc.analysis.tiles import Area
+from patternc.arrangement import Arrangement, HeadClass, Term
 from patternc.errors import SpatError
-from patternc.plan import Launch, Plan
+from patternc.plan import CONSECUTIVE, LISTED, PARTIAL, Launch, Layout, Plan, TermTiles
 
 Q, K, H, N = ir.Var("q"), ir.Var("k"), ir.Var("h"), ir.Var("n")
 CAUSAL = ir.Where(ir.Compare("<=", K, Q))
@@ -35,11 +37,19 @@ def batch(n: int, seed: int) -> dict[str, np.ndarray]:
     return {name: np.stack([row[name] for row in rows]) for name in TENSORS}
 
 
-def launch_of(made: Plan, h: int, b: int) -> Launch:
-    """The one launch that a head follows in a batch row."""
+def launch_of(made: Plan, h: int, b: int) -> Launch | None:
+    """The one launch that a head follows in a batch row, if its pattern keeps anything."""
     found = [x for x in made.launches if h in x.heads and (x.batch is None or b in x.batch)]
-    assert len(found) == 1
-    return found[0]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def check_term(launch: Launch, term: TermTiles, mask: np.ndarray) -> None:
+    """The tiles of a term against its mask (n_q, n)."""
+    area = Area(launch.queries, term.keys)
+    expected = expected_table(mask, area)
+    assert np.array_equal(tile_table(term.by_query, area.rows, area.keys), expected)
+    assert np.array_equal(tile_table(term.by_key, area.columns, area.queries), expected.T)
 
 
 @settings(max_examples=40)
@@ -59,9 +69,11 @@ def test_every_head_and_batch_row_follows_its_pattern(
         for row in range(BATCH):
             brute = Brute(n, h, {name: array[row] for name, array in arrays.items()})
             mask = np.array([[brute.cell(pattern, q, k) for k in range(n)] for q in range(n - n_q, n)])
-            launch, expected = launch_of(made, h, row), expected_table(mask, tile, tile)
-            assert np.array_equal(tile_table(launch.by_query, tile, expected.shape[1]), expected)
-            assert np.array_equal(tile_table(launch.by_key, tile, expected.shape[0]), expected.T)
+            launch = launch_of(made, h, row)
+            assert (launch is not None) == mask.any()
+            if launch is not None:
+                (term,) = launch.terms
+                check_term(launch, term, mask)
 
 
 def launches(
@@ -109,8 +121,8 @@ def test_batch_rows_with_equal_tiles_share_a_launch() -> None:
 
 
 def test_a_meaning_is_made_once_for_its_class() -> None:
-    meanings = Meanings(ir.Program("p", CAUSAL), heads=4, n=16, tensors={}, xp=NUMPY)
-    assert meanings.of(0) is meanings.of(3, 1)
+    meanings = Meanings(trivial(ir.Program("p", CAUSAL), 4), n=16, tensors={}, xp=NUMPY)
+    assert meanings.of(0) is meanings.of(3, 1) is meanings.term(2, 0, 0)
     assert meanings.rows_of(0) is None
 
 
@@ -119,3 +131,90 @@ def test_a_length_that_does_not_fill_the_grid_is_an_error() -> None:
     with pytest.raises(SpatError, match="4 \\* 5"):
         plan(grid, heads=1, n=21, tensors={}, xp=NUMPY)
     assert plan(grid, heads=1, n=20, tensors={}, xp=NUMPY).n_q == 20
+
+
+# ------------------------------------------------------------------ terms
+
+
+FLAGGED = ir.Where(ir.Read("flags", (K,)))
+FLAGS = (ir.Tensor("flags", "bool", (N,), True),)
+
+
+def arranged(*classes: HeadClass, declared: tuple[ir.Tensor, ...] = ()) -> Arrangement:
+    heads = sum(len(own.heads) for own in classes)
+    return Arrangement(ir.Program("p", ir.Union(tuple(own.pattern for own in classes)), declared), heads, classes)
+
+
+def listing() -> Arrangement:
+    """Keys that are flagged, in a list, and a window among the others."""
+    rest = ir.Product((within(ir.Const(2)), ir.Complement(FLAGGED)))
+    terms = Term(CAUSAL, keys=LISTED, listed_keys=FLAGGED), Term(rest)
+    pattern = ir.Union((ir.Product((CAUSAL, FLAGGED)), rest))
+    return arranged(HeadClass((0, 1), pattern, terms), declared=FLAGS)
+
+
+def test_classes_with_equal_terms_at_the_length_are_one() -> None:
+    half = lambda x: ir.Binary("//", N, ir.Const(x))
+    one, other = within(half(4)), within(ir.Const(10))
+    arrangement = arranged(HeadClass((0, 2), one, (Term(one),)), HeadClass((1,), other, (Term(other),)))
+    assert Meanings(arrangement, n=40, tensors={}, xp=NUMPY).classes == [(0, 1, 2)]
+    assert Meanings(arrangement, n=80, tensors={}, xp=NUMPY).classes == [(0, 2), (1,)]
+    strided = arranged(HeadClass((0,), other, (Term(other),)), HeadClass((1,), other, (Term(other, Layout(4)),)))
+    assert Meanings(strided, n=40, tensors={}, xp=NUMPY).classes == [(0,), (1,)]
+
+
+def test_lists_are_the_positions_of_each_batch_row() -> None:
+    flags = np.zeros((2, 40), bool)
+    flags[0, [3, 17]] = flags[1, 39] = True
+    meanings = Meanings(listing(), n=40, n_q=8, tensors={"flags": flags}, xp=NUMPY)
+    assert meanings.rows_of(1) == 2
+    assert meanings.terms(0) == ((CONSECUTIVE, LISTED), (CONSECUTIVE, CONSECUTIVE))
+    assert [meanings.listed(0, b, 0)[1].tolist() for b in range(2)] == [[3, 17], [39]]
+    assert meanings.listed(0, 0, 0)[0] is None
+    assert meanings.listed(0, 0, 1) == (None, None)
+    made = plan_of(meanings, 4, 4)
+    assert [(x.batch, [term.term for term in x.terms]) for x in made.launches] == [((0,), [0, 1]), ((1,), [0, 1])]
+    assert [x.terms[0].keys.index.tolist() for x in made.launches] == [[3, 17, 40, 40], [39, 40, 40, 40]]
+
+
+def test_lists_without_their_tensors_are_conditions() -> None:
+    meanings = Meanings(listing(), n=40, tensors={}, xp=NUMPY)
+    assert meanings.terms(0) == ((CONSECUTIVE, CONSECUTIVE),) * 2
+    (launch,) = plan_of(meanings, 4, 4).launches
+    every, near = launch.terms
+    assert set(every.by_query.kind.tolist()) == set(near.by_query.kind.tolist()) == {PARTIAL}
+    assert (int(every.by_query.count.sum()), int(near.by_query.count.sum())) == (55, 28)
+
+
+def test_terms_without_tiles_are_left_out() -> None:
+    nothing = ir.Product((CAUSAL, ir.Where(ir.Compare(">", K, ir.Const(100)))))
+    pattern = ir.Union((CAUSAL, nothing))
+    arrangement = arranged(
+        HeadClass((0,), pattern, (Term(nothing), Term(CAUSAL))), HeadClass((1,), nothing, (Term(nothing, Layout(2)),))
+    )
+    short, long = (plan(arrangement, n=n, tensors={}, xp=NUMPY, tile_q=4, tile_k=4) for n in (40, 120))
+    assert [(x.heads, [term.term for term in x.terms]) for x in short.launches] == [((0,), [1])]
+    assert [(x.heads, [term.term for term in x.terms]) for x in long.launches] == [((0,), [0, 1]), ((1,), [0])]
+
+
+def test_heads_share_the_launches_that_are_equal() -> None:
+    """Two heads have the window in common, and differ in what they see from far."""
+    near, strides = within(ir.Const(3)), (Layout(4), Layout(8))
+    classes = []
+    for h, layout in enumerate(strides):
+        lane = ir.Compare("==", ir.Binary("%", ir.Binary("-", Q, K), ir.Const(layout.stride)), ir.Const(0))
+        far = ir.Product((ir.Where(lane), ir.Complement(near)))
+        classes.append(HeadClass((h,), ir.Union((near, far)), (Term(near), Term(far, layout, layout))))
+    made = plan(arranged(*classes), n=64, tensors={}, xp=NUMPY, tile_q=4, tile_k=4)
+    assert [(x.heads, x.queries.layout.stride) for x in made.launches] == [((0, 1), 1), ((0,), 4), ((1,), 8)]
+
+
+def test_terms_of_one_head_and_row_share_their_relations() -> None:
+    """A selection that occurs in two terms is made once."""
+    top = ir.Top(ir.Const(2), ir.Read("score", (K,)), CAUSAL)
+    terms = Term(ir.Product((top, within(ir.Const(3))))), Term(ir.Product((top, ir.Complement(within(ir.Const(3))))))
+    declared = (ir.Tensor("score", "float", (N,), False),)
+    arrangement = arranged(HeadClass((0,), top, terms), declared=declared)
+    meanings = Meanings(arrangement, n=40, tensors={"score": np.arange(40.0)}, xp=NUMPY)
+    assert meanings.term(0, None, 0).relations is meanings.term(0, None, 1).relations is meanings.of(0).relations
+    assert len(meanings.of(0).relations) == 1

@@ -246,6 +246,6 @@ def test_the_gallery_can_be_drawn_anew(block, tmp_path, monkeypatch):
 
 def test_the_gallery_shows_every_pattern_and_every_picture():
     text = GALLERY.read_text()
-    shown = set(re.findall(r"\]\(pictures/(\w+\.png)\)", text))
+    shown = set(re.findall(r"\]\(pictures/(\w+\.png)\)", text + (ROOT / "docs" / "layouts.md").read_text()))
     assert shown == {path.name for path in (ROOT / "docs" / "pictures").iterdir()}
     assert {path.stem for path in (ROOT / "examples").glob("*.spat")} <= {name[:-4] for name in shown}

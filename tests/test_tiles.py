@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from axes import NOBODY, axes, filled
 from brute import Brute, bags, draw, sets, tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,10 +19,20 @@ from patternc.analysis.arrays import NUMPY
 from patternc.analysis.boxes import bounds
 from patternc.analysis.enclosures import interval
 from patternc.analysis.evaluate import Meaning
-from patternc.analysis.measure import profile, row_counts
+from patternc.analysis.measure import kept_pairs, profile, row_counts
 from patternc.analysis.numbers import Cells, Table, exists, indicator, read
-from patternc.analysis.tiles import MOST_BOXES, Area, Counter, Tiling, TooMuchWorkError, classify
-from patternc.plan import FULL, PARTIAL, Runs
+from patternc.analysis.tiles import (
+    MOST_BOXES,
+    Area,
+    Counter,
+    Tiling,
+    TooMuchWorkError,
+    classify,
+    consecutive_area,
+    grid_kinds,
+)
+from patternc.backends.torch_arrays import TorchArrays
+from patternc.plan import FULL, PARTIAL, Axis, Layout, Runs
 
 LENGTHS = st.one_of(st.integers(1, 24), st.integers(1, 60))
 
@@ -33,59 +46,116 @@ def masks(pattern: ir.Pattern, n: int, n_q: int, h: int, seed: int) -> tuple[np.
     return mask, Meaning(pattern, n=n, n_q=n_q, h=h, tables=tables, xp=NUMPY)
 
 
-def tile_table(runs: Runs, tile: int, columns: int) -> np.ndarray:
-    """(rows, columns): 0 for a skipped tile, -1 for a partial one, M for a full one; checks the form of the runs."""
-    table = np.zeros((len(runs.rows) - 1, columns), int)
-    for row in range(len(table)):
+def tile_table(runs: Runs, rows: int, axis: Axis) -> np.ndarray:
+    """(rows, tiles of the axis along the runs): 0 for a skipped tile, -1 for a partial one, M for a full one; checks
+    the form of the runs."""
+    table = np.zeros((rows, axis.tiles), int)
+    for row in range(rows):
         end, last = 0, None
         for run in range(runs.rows[row], runs.rows[row + 1]):
             first, count, kind, weight = (int(a[run]) for a in (runs.first, runs.count, runs.kind, runs.weight))
-            assert first % tile == 0
             assert count > 0
-            assert first // tile > end or (first // tile >= end and last != (kind, weight)), (
+            assert first > end or (first == end and (last != (kind, weight) or first % axis.per_lane == 0)), (
                 "runs overlap or were not merged"
             )
+            assert first // axis.per_lane == (first + count - 1) // axis.per_lane, "a run leaves its lane"
             assert weight == 0 if kind == PARTIAL else weight > 0
-            table[row, first // tile : first // tile + count] = -1 if kind == PARTIAL else weight
-            end, last = first // tile + count, (kind, weight)
-        assert end <= columns
+            table[row, first : first + count] = -1 if kind == PARTIAL else weight
+            end, last = first + count, (kind, weight)
+        assert end <= axis.tiles
+    assert len(runs.rows) == rows + 1
     assert runs.rows[0] == 0
     assert runs.rows[-1] == len(runs.first)
     return table
 
 
-def expected_table(mask: np.ndarray, tile_q: int, tile_k: int) -> np.ndarray:
+def cells_of_tile(mask: np.ndarray, rows: list[int], columns: list[int], first: int) -> np.ndarray:
+    """The multiplicities in the cells of two tokens, of a mask (n_q, n) whose queries begin at `first`."""
+    return mask[np.ix_([q - first for q in rows if q != NOBODY], [k for k in columns if k != NOBODY])]
+
+
+def expected_table(mask: np.ndarray, area: Area) -> np.ndarray:
     """The same, from the mask."""
-    rows, columns = -(-mask.shape[0] // tile_q), -(-mask.shape[1] // tile_k)
-    table = np.zeros((rows, columns), int)
-    for i, j in np.ndindex(rows, columns):
-        values = np.unique(mask[i * tile_q : (i + 1) * tile_q, j * tile_k : (j + 1) * tile_k])
-        table[i, j] = values[0] if len(values) == 1 else -1
+    rows, columns = filled(area.queries), filled(area.keys)
+    table = np.zeros((len(rows), len(columns)), int)
+    for i, j in np.ndindex(*table.shape):
+        values = np.unique(cells_of_tile(mask, rows[i], columns[j], area.queries.start))
+        table[i, j] = 0 if len(values) == 0 else values[0] if len(values) == 1 else -1
     return table
 
 
 def check_tiling(tiling: Tiling, mask: np.ndarray, area: Area) -> None:
-    expected = expected_table(mask, area.tile_q, area.tile_k)
-    assert np.array_equal(tile_table(tiling.by_query, area.tile_k, area.columns), expected)
-    assert np.array_equal(tile_table(tiling.by_key, area.tile_q, area.rows), expected.T)
+    expected = expected_table(mask, area)
+    assert np.array_equal(tile_table(tiling.by_query, area.rows, area.keys), expected)
+    assert np.array_equal(tile_table(tiling.by_key, area.columns, area.queries), expected.T)
+
+
+def on_the_axes(mask: np.ndarray, area: Area) -> np.ndarray:
+    """The mask without the rows and columns that the axes leave out."""
+    rows, columns = (np.zeros(extent, bool) for extent in mask.shape)
+    rows[[q - area.queries.start for tile in filled(area.queries) for q in tile if q != NOBODY]] = True
+    columns[[k for tile in filled(area.keys) for k in tile if k != NOBODY]] = True
+    return mask * rows[:, None] * columns
 
 
 @st.composite
 def drawn_areas(draw: st.DrawFn) -> Area:
     n = draw(LENGTHS)
     n_q = draw(st.one_of(st.just(n), st.integers(1, n)))
-    return Area(n - n_q, n_q, n, draw(st.sampled_from([1, 4, 16, 128])), draw(st.sampled_from([4, 16, 128, 5])))
+    return Area(draw(axes(n - n_q, n)), draw(axes(0, n)))
 
 
-@settings(max_examples=250)
-@given(bags(), drawn_areas(), st.integers(0, 3), st.integers(0, 9))
+@st.composite
+def consecutive_areas(draw: st.DrawFn) -> Area:
+    n = draw(LENGTHS)
+    n_q = draw(st.one_of(st.just(n), st.integers(1, n)))
+    tiles = draw(st.sampled_from([1, 4, 16, 128])), draw(st.sampled_from([4, 16, 128, 5]))
+    return consecutive_area(n - n_q, n_q, n, *tiles)
+
+
+@settings(max_examples=300)
+@given(bags(), st.one_of(drawn_areas(), drawn_areas(), consecutive_areas()), st.integers(0, 3), st.integers(0, 9))
 def test_tiles_are_exact(pattern: ir.Pattern, area: Area, h: int, seed: int) -> None:
     mask, meaning = masks(pattern, area.n, area.n_q, h, seed)
     tiling = classify(meaning, area, NUMPY)
     check_tiling(tiling, mask, area)
+    held = on_the_axes(mask, area)
     keys, total = row_counts(meaning, tiling.by_query, area, NUMPY)
-    assert np.array_equal(keys, (mask > 0).sum(1))
-    assert np.array_equal(total, mask.sum(1))
+    assert np.array_equal(keys, (held > 0).sum(1))
+    assert np.array_equal(total, held.sum(1))
+    assert kept_pairs(meaning, tiling.by_query, area, NUMPY) == (held > 0).sum()
+
+
+@settings(max_examples=60)
+@given(sets(left=1), st.integers(1, 60), st.integers(0, 9), st.data())
+def test_tensors_give_the_tables_of_numpy(pattern: ir.Pattern, n: int, seed: int, data: st.DataObject) -> None:
+    area, xp = Area(data.draw(axes(0, n)), data.draw(axes(0, n))), TorchArrays("cpu")
+    arrays = tensors(n, seed)
+    tables = {name: Table(xp, torch.from_numpy(array)) for name, array in arrays.items()}
+    there = Meaning(pattern, n=n, n_q=n, h=0, tables=tables, xp=xp)
+    here = Meaning(pattern, n=n, n_q=n, h=0, tables={name: Table(NUMPY, a) for name, a in arrays.items()}, xp=NUMPY)
+    sides = [
+        axis if axis.index is None else replace(axis, index=torch.from_numpy(axis.index))
+        for axis in (area.queries, area.keys)
+    ]
+    found, expected = classify(there, Area(*sides), xp), classify(here, area, NUMPY)
+    for major in ("by_query", "by_key"):
+        for name in ("rows", "first", "count", "kind", "weight"):
+            mine, theirs = (getattr(getattr(tiling, major), name) for tiling in (found, expected))
+            assert np.array_equal(mine.numpy(), theirs)
+            assert mine.numpy().dtype == theirs.dtype == np.int32
+
+
+@settings(max_examples=100)
+@given(bags(), drawn_areas(), st.integers(0, 3), st.integers(0, 9))
+def test_one_look_at_all_tiles_is_sound(pattern: ir.Pattern, area: Area, h: int, seed: int) -> None:
+    mask, meaning = masks(pattern, area.n, area.n_q, h, seed)
+    expected = expected_table(mask, area)
+    possible, full, weight = grid_kinds(meaning, area, NUMPY, Counter())
+    assert (possible | (expected == 0)).all()
+    assert not (full & ~possible).any()
+    assert np.array_equal(weight[full], expected[full])
+    assert not weight[~full].any()
 
 
 @settings(max_examples=120)
@@ -107,17 +177,18 @@ def test_boxes_of_patterns_are_sound(pattern: ir.Pattern, n: int, h: int, seed: 
 
 
 @settings(max_examples=60)
-@given(sets(), drawn_areas(), st.integers(0, 9))
+@given(sets(), st.one_of(drawn_areas(), consecutive_areas()), st.integers(0, 9))
 def test_profiles_bound_the_mask(pattern: ir.Pattern, area: Area, seed: int) -> None:
     mask, meaning = masks(pattern, area.n, area.n_q, 0, seed)
     result = profile(meaning, area, NUMPY)
+    rows, columns = filled(area.queries), filled(area.keys)
     for i, j in np.ndindex(area.rows, area.columns):
-        tile = mask[i * area.tile_q : (i + 1) * area.tile_q, j * area.tile_k : (j + 1) * area.tile_k]
+        tile = cells_of_tile(mask, rows[i], columns[j], area.queries.start)
         assert result.possible[i, j] or not tile.any()
         assert not result.full[i, j] or tile.all()
-        assert not result.exact or (result.possible[i, j], result.full[i, j]) == (tile.any(), tile.all())
+        assert not result.exact or (result.possible[i, j], result.full[i, j]) == (tile.any(), tile.size and tile.all())
         assert 0 <= result.mean[i, j] <= 1
-        assert not result.exact or result.mean[i, j] == pytest.approx(tile.mean())
+        assert not result.exact or tile.size == 0 or result.mean[i, j] == pytest.approx(tile.mean())
 
 
 # ------------------------------------------------------------------ relations
@@ -192,7 +263,7 @@ PREDICATES = {
 @pytest.mark.parametrize("name", PREDICATES)
 def test_evaluations_are_bounded_by_the_tiles_kept(name: str) -> None:
     counter = Counter()
-    area = Area(0, 65536, 65536, 128, 128)
+    area = consecutive_area(0, 65536, 65536, 128, 128)
     tiling = classify(PREDICATES[name], area, NUMPY, counter)
     runs = tiling.by_query
     partial = int(runs.count[runs.kind == PARTIAL].sum())
@@ -202,8 +273,20 @@ def test_evaluations_are_bounded_by_the_tiles_kept(name: str) -> None:
     assert counter.cells <= 0.1 * 128 * 128 * partial or name == "butterfly"
 
 
+@pytest.mark.parametrize("tile", [(128, 64), (64, 64)])
+def test_the_right_layout_decides_what_consecutive_tiles_cannot(tile: tuple[int, int]) -> None:
+    """Dilation 16 within 4096: as many tiles as a window of 512 has on one of 16 lanes, most of them full."""
+    counter, layout = Counter(), Layout(16)
+    area = Area(Axis(layout, 0, 65536, tile[0]), Axis(layout, 0, 65536, tile[1]))
+    runs = classify(PREDICATES["dilated"], area, NUMPY, counter).by_query
+    computed = int(runs.count.sum()) * tile[0] * tile[1]
+    assert computed < 1.25 * 65536 * 513
+    assert int(runs.count[runs.kind == FULL].sum()) > 0.5 * int(runs.count.sum())
+    assert counter.boxes <= 8 * (len(runs.first) + area.rows)
+
+
 def test_a_counter_with_a_limit_stops_the_work() -> None:
-    area, counter = Area(0, 65536, 65536, 128, 128), Counter(limit=1_000_000)
+    area, counter = consecutive_area(0, 65536, 65536, 128, 128), Counter(limit=1_000_000)
     strided = lambda q, k: indicator((q - k) % 4 == 0)
     with pytest.raises(TooMuchWorkError):
         row_counts(strided, classify(strided, area, NUMPY, counter).by_query, area, NUMPY, counter)
@@ -216,7 +299,7 @@ def test_cells_of_ragged_and_late_queries_are_exact_at_length() -> None:
     for name in ("window", "dilated", "hubs", "butterfly", "longnet"):
         mask = PREDICATES[name](Cells(q, True, NUMPY), Cells(k, True, NUMPY)).value
         for tile in (64, 128):
-            area = Area(n - n_q, n_q, n, tile, tile)
+            area = consecutive_area(n - n_q, n_q, n, tile, tile)
             check_tiling(classify(PREDICATES[name], area, NUMPY), mask, area)
 
 

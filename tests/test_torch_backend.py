@@ -5,94 +5,25 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from dataclasses import fields
 
 import fifteen
+import layout_plans
 import pytest
-import tile_plans
 import torch
+from executed import KINDS, Tensors, call_of, draw, draw_m, results
 
 import patternc
 from patternc.analysis import planner
 from patternc.analysis.arrays import NUMPY
-from patternc.backends import torch_masks, torch_pieces, torch_run
+from patternc.backends import torch_masks, torch_passes, torch_pieces, torch_run
 from patternc.backends.reference import Reference
 from patternc.backends.reference import attention as dense
 from patternc.backends.torch_arrays import TorchArrays
 from patternc.backends.torch_function import attention, computed_in
-from patternc.backends.torch_masks import Masks
-from patternc.backends.torch_passes import Call, counting
-from patternc.backends.torch_schedule import schedule
+from patternc.backends.torch_passes import counting
 from patternc.backends.torch_tiles import TorchTiles, TorchTilesArtifact
-
-Tensors = list[torch.Tensor]
-
-
-def positions(n_q: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.arange(n - n_q, n)[:, None], torch.arange(n)[None, :]
-
-
-def draw_m(kind: str, heads: int, n_q: int, n: int) -> torch.Tensor:
-    """Multiplicities (heads, n_q, n), or with a batch axis of 2."""
-    q, k = positions(n_q, n)
-    match kind:
-        case "window":
-            return ((q - k >= 0) & (q - k < 11)).long().expand(heads, n_q, n)
-        case "causal":
-            return (q >= k).long().expand(heads, n_q, n)
-        case "hubs":  # rows with many tiles and rows with few, and full tiles
-            return ((q < 5) | (k < 9) | ((q - k).abs() < 3)).long().expand(heads, n_q, n)
-        case "heads":  # every head its own, and empty rows
-            return torch.stack([((q - k) % (h + 2) == 0) & (k <= q - h) for h in range(heads)]).long()
-        case "bag":  # weights above 1, in full tiles too
-            return ((q >= k).long() + 2 * (q - k > 12) + (q % 3 == k % 3)).expand(heads, n_q, n)
-        case "dots":
-            return (torch.rand(heads, n_q, n) < 0.01).long()
-        case "documents":
-            ids = torch.randint(0, 4, (2, n)).sort(dim=1).values
-            same = (ids[:, n - n_q :, None] == ids[:, None, :]) & (q >= k)
-            return same.long()[:, None].expand(2, heads, n_q, n)
-        case "empty":
-            return torch.zeros(heads, n_q, n, dtype=torch.int64)
-    raise AssertionError(kind)
-
-
-KINDS = ("window", "causal", "hubs", "heads", "bag", "dots", "documents", "empty")
-
-
-def call_of(
-    m: torch.Tensor, kv_heads: int, dtype: torch.dtype, tile_q: int = 16, tile_k: int = 8, **options: float
-) -> Call:
-    """A call that executes a brute-force plan of M."""
-    plan = tile_plans.brute_force(m, tile_q, tile_k)
-    full = m if m.ndim == 4 else m.expand(2, *m.shape)
-    shift = plan.n - plan.n_q
-    cells = lambda q, k, head, row: full[row, head][(q - shift).expand(*_shape(q, k)), k.expand(*_shape(q, k))]
-    masks = Masks(cells, range(plan.heads), range(2), bool((m > 1).any()), keep=False, home=torch.device("cpu"))
-    s = schedule(plan, kv_heads, 2, torch.device("cpu"))
-    given = {"scale": 0.3, "dropout_p": 0.0, "seed": 0, **options}
-    return Call(s, masks, dtype=computed_in(dtype), **given)
-
-
-def _shape(q: torch.Tensor, k: torch.Tensor) -> torch.Size:
-    return torch.broadcast_shapes(q.shape, k.shape)
-
-
-def draw(
-    heads: int, kv_heads: int, n_q: int, n: int, dtype: torch.dtype = torch.float64, dim: int = 8, dim_v: int = 5
-) -> Tensors:
-    shapes = ((heads, n_q, dim), (kv_heads, n, dim), (kv_heads, n, dim_v))
-    return [torch.randn(2, *shape, dtype=dtype).requires_grad_() for shape in shapes]
-
-
-def results(function, tensors: Tensors, *, of_lse: bool = True) -> Tensors:
-    """Output, lse, dq, dk, dv under a fixed random direction."""
-    out, lse = function(*tensors)
-    generator = torch.Generator().manual_seed(1)
-    loss = (out * torch.randn(out.shape, dtype=torch.float64, generator=generator).to(out.dtype)).sum()
-    if of_lse:
-        finite = torch.where(lse == -torch.inf, 0, lse)
-        loss = loss + (finite * torch.randn(lse.shape, dtype=torch.float64, generator=generator).to(lse.dtype)).sum()
-    return [out, lse, *torch.autograd.grad(loss, tensors)]
+from patternc.plan import Launch, Runs
 
 
 def assert_accurate(found: Tensors, eager: Tensors, exact: Tensors) -> None:
@@ -105,15 +36,23 @@ def assert_accurate(found: Tensors, eager: Tensors, exact: Tensors) -> None:
         assert ours <= 2 * theirs + 4 * eps * x[finite].abs().max(), (name, ours, theirs)
 
 
-@pytest.mark.parametrize("budget", [1 << 10, 1 << 21])
+@pytest.fixture(params=["fused", "few", "many"])
+def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By PyTorch's fused kernel, or by plain products with few or many scores at a time."""
+    monkeypatch.setattr(torch_pieces, "ELEMENTS", 1 << 9)
+    if request.param != "fused":
+        monkeypatch.setattr(torch_passes, "fused_works", lambda dtype: False)
+        monkeypatch.setitem(torch_pieces.SCORES, "cpu", 1 << (10 if request.param == "few" else 21))
+
+
+@pytest.mark.usefixtures("pieces")
 @pytest.mark.parametrize(("n_q", "n"), [(1, 1), (37, 37), (48, 48), (5, 61), (1, 40)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_equals_dense_attention(kind: str, n_q: int, n: int, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In float64 to 1e-10, with all of a row's tiles at once and with few at a time."""
-    monkeypatch.setitem(torch_pieces.BUDGET, "cpu", budget)
+def test_equals_dense_attention(kind: str, n_q: int, n: int) -> None:
+    """In float64 to 1e-10."""
     torch.manual_seed(n)
     m = draw_m(kind, 4, n_q, n)
-    tensors = draw(4, 2, n_q, n)
+    tensors = draw(4, 2, n_q, n, dim_v=8)
     found = results(lambda *t: attention(call_of(m, 2, torch.float64), *t), tensors)
     expected = results(lambda *t: dense(*t, m, 0.3), tensors)
     for f, e in zip(found, expected, strict=True):
@@ -160,7 +99,7 @@ def test_strides(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["window", "dots", "documents", "hubs"])
 @pytest.mark.parametrize("kv_heads", [1, 4])
 def test_dropout_is_that_of_the_reference(kind: str, kv_heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(torch_pieces.BUDGET, "cpu", 1 << 13)
+    monkeypatch.setitem(torch_pieces.SCORES, "cpu", 1 << 13)
     torch.manual_seed(0)
     m = draw_m(kind, 4, 30, 45)
     tensors = draw(4, kv_heads, 30, 45)
@@ -208,8 +147,8 @@ def test_executes_the_tiles_of_the_plan(kind: str) -> None:
     m = draw_m(kind, 4, 50, 70)
     with counting() as counter:
         results(lambda *t: attention(call_of(m, 2, torch.float64), *t), draw(4, 2, 50, 70))
-    by_query, by_key = tile_plans.tiles(tile_plans.brute_force(m, 16, 8), 2)
-    assert (counter["forward"], counter["dq"], counter["dkv"]) == (by_query, by_query, by_key)
+    by_query, by_key = layout_plans.tiles(layout_plans.plain(m, 16, 8), 2)
+    assert counter == {"forward": by_query, "backward": by_key}
 
 
 @pytest.mark.parametrize(("of_out", "of_lse"), list(itertools.product([False, True], repeat=2)))
@@ -306,7 +245,7 @@ def test_executes_the_tiles_that_the_planner_keeps() -> None:
     with counting() as tally:
         results(lambda *t: artifact(*t, return_lse=True), draw(2, 2, 300, 400))
     plan = artifact.ready(400, 300, 2, torch.device("cpu"), {}).plan
-    assert tally == dict.fromkeys(("forward", "dq", "dkv"), tile_plans.tiles(plan, 2)[0])
+    assert tally == dict.fromkeys(("forward", "backward"), layout_plans.tiles(plan, 2)[0])
 
 
 def test_tiles_are_as_large_as_pays() -> None:
@@ -327,9 +266,12 @@ def test_planning_on_tensors_gives_the_plan_of_numpy() -> None:
         assert len(plans[0].launches) == len(plans[1].launches)
         for a, b in zip(plans[0].launches, plans[1].launches, strict=True):
             assert (a.heads, a.batch) == (b.heads, b.batch)
-            for name in ("rows", "first", "count", "kind", "weight"):
-                assert (getattr(a.by_query, name) == getattr(b.by_query, name).numpy()).all()
-                assert (getattr(a.by_key, name) == getattr(b.by_key, name).numpy()).all()
+            for x, y in zip(tables(a), tables(b), strict=True):
+                assert all((getattr(x, f.name) == getattr(y, f.name).numpy()).all() for f in fields(Runs))
+
+
+def tables(launch: Launch) -> list[Runs]:
+    return [runs for term in launch.terms for runs in (term.by_query, term.by_key)]
 
 
 def test_autocast_does_not_lower_the_precision() -> None:

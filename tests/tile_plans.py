@@ -6,7 +6,7 @@ import itertools
 
 import torch
 
-from patternc.plan import FULL, PARTIAL, Launch, Plan, Runs
+from patternc.plan import CONSECUTIVE, FULL, PARTIAL, Axis, Launch, Plan, Runs, TermTiles
 
 
 def brute_force(m: torch.Tensor, tile_q: int, tile_k: int) -> Plan:
@@ -16,12 +16,15 @@ def brute_force(m: torch.Tensor, tile_q: int, tile_k: int) -> Plan:
     users: dict[tuple, list[tuple[int, int]]] = {}
     for b, h in itertools.product(range(m.shape[0]), range(m.shape[1])):
         users.setdefault(_kinds(m[b, h], tile_q, tile_k), []).append((b, h))
+    n_q, n = m.shape[-2:]
+    queries, keys = Axis(CONSECUTIVE, n - n_q, n, tile_q), Axis(CONSECUTIVE, 0, n, tile_k)
     launches = []
     for kinds, pairs in users.items():
         for b in sorted({b for b, _ in pairs}):
             heads = tuple(h for other, h in pairs if other == b)
-            by_key = tuple(zip(*kinds, strict=True))
-            launches.append(Launch(heads, (b,) if batched else None, _runs(kinds, tile_k), _runs(by_key, tile_q)))
+            term = TermTiles(0, keys, _runs(kinds), _runs(tuple(zip(*kinds, strict=True))))
+            if term.by_query.first.numel():
+                launches.append(Launch(heads, (b,) if batched else None, queries, (term,)))
     return Plan(m.shape[3], m.shape[2], m.shape[1], tile_q, tile_k, tuple(launches))
 
 
@@ -38,13 +41,13 @@ def _kind(cells: torch.Tensor) -> Kind:
     return None if high == 0 else (FULL, low) if low == high else (PARTIAL, 0)
 
 
-def _runs(kinds: tuple[tuple[Kind, ...], ...], tile: int) -> Runs:
+def _runs(kinds: tuple[tuple[Kind, ...], ...]) -> Runs:
     rows, first, count, kind, weight = [0], [], [], [], []
     for row in kinds:
         for value, group in itertools.groupby(enumerate(row), key=lambda item: item[1]):
             if value is not None:
                 places = [place for place, _ in group]
-                first.append(places[0] * tile)
+                first.append(places[0])
                 count.append(len(places))
                 kind.append(value[0])
                 weight.append(value[1])
@@ -57,6 +60,7 @@ def tiles(plan: Plan, batch: int) -> tuple[int, int]:
     by_query = by_key = 0
     for launch in plan.launches:
         users = len(launch.heads) * (batch if launch.batch is None else len(launch.batch))
-        by_query += users * int(torch.as_tensor(launch.by_query.count).sum())
-        by_key += users * int(torch.as_tensor(launch.by_key.count).sum())
+        for term in launch.terms:
+            by_query += users * int(torch.as_tensor(term.by_query.count).sum())
+            by_key += users * int(torch.as_tensor(term.by_key.count).sum())
     return by_query, by_key

@@ -33,6 +33,10 @@ class NumpyArrays:
         """As int64."""
         return a.astype(np.int64, copy=False)
 
+    def small(self, a: Array) -> Array:
+        """As int32, in which the values fit."""
+        return a.astype(np.int32, copy=False)
+
     def real(self, a: Array) -> Array:
         """As float64."""
         return a.astype(np.float64, copy=False)
@@ -90,6 +94,20 @@ class NumpyArrays:
 
     def broadcast_to(self, a: Array, shape: tuple[int, ...]) -> Array:
         return np.broadcast_to(a, shape)
+
+    # -------------------------------------------------------------- plain numbers
+
+    def plain(self, a: Array) -> Any:
+        """The element of an array without axes as a plain number; or an array (1,), where nothing may wait for it."""
+        return a.item()
+
+    def bounds(self, low: Array, high: Array) -> tuple[Any, Any]:
+        """Two arrays of one element as plain numbers; or what their type can hold, where nothing may wait for them."""
+        return low.item(), high.item()
+
+    def largest(self, a: Array | int, bound: int) -> int:
+        """The largest element as a plain integer; or `bound`, which is no less, where nothing may wait for it."""
+        return a if isinstance(a, int) else int(a.max())
 
     # -------------------------------------------------------------- lists
 

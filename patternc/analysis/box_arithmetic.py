@@ -113,10 +113,12 @@ def _floor_divide(xp: Any, a: Boxes, b: Boxes) -> Boxes:
     whole = Boxes(xp, {s: c // m for s, c in a.terms.items() if c % m == 0}, 0, (0, 0), b.bad)
     rest = _without(xp, a, m)
     least, most = (end // m for end in rest.extent)
+    if least == most and whole.terms:
+        return _add(xp, whole, Boxes(xp, {}, least, (least, most), a.bad))
     if not rest.terms:
         return _add(xp, whole, Boxes(xp, {}, floor_divide(xp, rest.base, m), (least, most), a.bad))
     lo, hi = (floor_divide(xp, end, m) for end in rest.bounds)
-    return _add(xp, whole, interval(xp, lo, hi, least, most, a.bad))
+    return _add(xp, whole, interval(xp, lo, hi, least, most, a.bad, breadth=-(-rest.breadth // m)))
 
 
 def _reach(xp: Any, ends: tuple[Any, Any]) -> Any:
@@ -231,7 +233,8 @@ def _extremum(of: Operation, pick_left: Callable[[int, int], bool]) -> Operation
         (a_lo, a_hi), (b_lo, b_hi) = a.bounds, b.bounds
         (a_least, a_most), (b_least, b_most) = a.extent, b.extent
         ends = of(xp, a_least, b_least), of(xp, a_most, b_most)
-        return interval(xp, of(xp, a_lo, b_lo), of(xp, a_hi, b_hi), *ends, bad)
+        breadth = max(a.breadth, b.breadth)
+        return interval(xp, of(xp, a_lo, b_lo), of(xp, a_hi, b_hi), *ends, bad, breadth=breadth)
 
     return run
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from patternc.analysis.box_arithmetic import ARITHMETIC, subtract
-from patternc.analysis.elementwise import Array, alike, both, ceil_log2, choose, clip, either, larger, opposite, smaller
+from patternc.analysis.elementwise import alike, both, ceil_log2, choose, clip, either, larger, opposite, smaller
 from patternc.analysis.enclosures import (
     OPERATIONS,
     Boxes,
@@ -161,17 +161,18 @@ def _read_box(xp: Any, table: Table, *indices: Any) -> Number:
     for form, extent in zip(forms, table.array.shape, strict=True):
         lo, hi = form.bounds
         bad = either(bad, either(lo < 0, hi >= extent))
-        ranges.append((clip(xp, lo, 0, extent - 1), clip(xp, hi, 0, extent - 1)))
-    fixed = tuple(lo if isinstance(lo, int) and isinstance(hi, int) and lo == hi else None for lo, hi in ranges)
+        ranges.append((clip(xp, lo, 0, extent - 1), clip(xp, hi, 0, extent - 1), min(form.breadth, extent - 1)))
+    fixed = tuple(lo if isinstance(lo, int) and isinstance(hi, int) and lo == hi else None for lo, hi, _ in ranges)
     return _elements(xp, table.part(fixed), [r for r, index in zip(ranges, fixed, strict=True) if index is None], bad)
 
 
-def _elements(xp: Any, table: Table, ranges: list[tuple[Any, Any]], bad: Any) -> Enclosure:
-    number = max((ceil_log2(None, _largest(xp, hi - lo) + 1) for lo, hi in ranges), default=0)
+def _elements(xp: Any, table: Table, ranges: list[tuple[Any, Any, int]], bad: Any) -> Enclosure:
+    """`ranges` are the first and the last index along each axis, with a bound on their difference."""
+    number = max((ceil_log2(None, xp.largest(hi - lo, most) + 1) for lo, hi, most in ranges), default=0)
     low, high = table.level(number)
     corners: list[tuple[Any, ...]] = [()]
-    for ends in ranges:
-        corners = [(*corner, end >> number) for corner in corners for end in ends]
+    for lo, hi, _ in ranges:
+        corners = [(*corner, end >> number) for corner in corners for end in (lo, hi)]
     lo, hi = table.at(low, corners[0]), table.at(high, corners[0])
     for corner in corners[1:]:
         lo, hi = smaller(xp, lo, table.at(low, corner)), larger(xp, hi, table.at(high, corner))
@@ -184,10 +185,6 @@ def _member(xp: Any, relation: Any, q: Any, k: Any) -> Truths:
     q, k = integers(xp, q), integers(xp, k)
     some, missing = relation.overlaps(q.bounds, k.bounds)
     return Truths(xp, some, missing, any_bad(q, k))
-
-
-def _largest(xp: Any, a: Array) -> int:
-    return a if isinstance(a, int) else xp.max(a, (0,)).item()
 
 
 OPERATIONS |= ARITHMETIC

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from patternc.analysis.elementwise import either
+from patternc.analysis.elementwise import Plain, either, opposite
 from patternc.analysis.numbers import Cells, Number
 
 Operation = Callable[..., Any]
@@ -40,7 +40,7 @@ class Enclosure(Number):
         simple = [a.simplified() if isinstance(a, Enclosure) else a for a in args]
         if not any(isinstance(a, Enclosure) for a in simple):
             return Cells.compute(op, *simple)
-        return OPERATIONS[op](xp, *simple)
+        return OPERATIONS[op](xp, *(of_array(xp, a) for a in simple))
 
     def simplified(self) -> Any:
         """A plain value if this is one in every box, else itself."""
@@ -71,13 +71,24 @@ class Reals(Enclosure):
 
 class Symbol:
     """An integer lo <= x <= hi (arrays over the boxes, or plain) with x % modulus == residue; `least` and `most` bound
-    it over all boxes, as Python integers of any size, so that overflow is foreseen without looking into arrays."""
+    it over all boxes, and `breadth` bounds hi - lo, as Python integers of any size, so that overflow is foreseen
+    without looking into arrays."""
 
-    __slots__ = ("hi", "least", "lo", "modulus", "most", "residue")
+    __slots__ = ("breadth", "hi", "least", "lo", "modulus", "most", "residue")
 
-    def __init__(self, lo: Any, hi: Any, least: int, most: int, modulus: int = 1, residue: int = 0) -> None:
+    def __init__(
+        self,
+        lo: Any,
+        hi: Any,
+        least: int,
+        most: int,
+        modulus: int = 1,
+        residue: int = 0,
+        breadth: int | None = None,
+    ) -> None:
         self.lo, self.hi, self.least, self.most = lo, hi, least, most
         self.modulus, self.residue = modulus, residue
+        self.breadth = most - least if breadth is None else min(breadth, most - least)
 
 
 class Boxes(Enclosure):
@@ -118,6 +129,11 @@ class Boxes(Enclosure):
         return least, most
 
     @property
+    def breadth(self) -> int:
+        """A bound on the difference of the greatest and the least value in any box."""
+        return sum(abs(c) * symbol.breadth for symbol, c in self.terms.items())
+
+    @property
     def unbounded(self) -> bool:
         """Whether nothing is known, because an operation may leave the 64 bits."""
         return any((symbol.least, symbol.most) == INT64 for symbol in self.terms)
@@ -137,12 +153,34 @@ class Boxes(Enclosure):
 
 
 def interval(
-    xp: Any, lo: Any, hi: Any, least: int, most: int, bad: Any = False, modulus: int = 1, rest: int = 0
+    xp: Any,
+    lo: Any,
+    hi: Any,
+    least: int,
+    most: int,
+    bad: Any = False,
+    modulus: int = 1,
+    rest: int = 0,
+    breadth: int | None = None,
 ) -> Boxes:
-    """Integers from `lo` to `hi`, all of them between `least` and `most`; unknown if those leave the 64 bits."""
+    """Integers from `lo` to `hi`, all of them between `least` and `most`; unknown if those leave the 64 bits. The
+    difference of `lo` and `hi` is at most `breadth`."""
     if least < INT64[0] or most > INT64[1]:
         return unknown(xp, bad)
-    return Boxes(xp, {Symbol(lo, hi, least, most, modulus, rest): 1}, 0, (0, 0), bad)
+    return Boxes(xp, {Symbol(lo, hi, least, most, modulus, rest, breadth): 1}, 0, (0, 0), bad)
+
+
+def of_array(xp: Any, a: Any) -> Any:
+    """An element of a tensor that nothing may wait for, which is an array, as an enclosure; all else as it is."""
+    if not isinstance(a, Cells) or isinstance(a.value, Plain):
+        return a
+    bad = opposite(a.ok)
+    if xp.is_truth(a.value):
+        return Truths(xp, a.value, ~a.value, bad)
+    if xp.is_real(a.value):
+        return Reals(xp, a.value, a.value, bad)
+    least, most = xp.bounds(a.value, a.value)
+    return interval(xp, a.value, a.value, least, most, bad)
 
 
 def unknown(xp: Any, bad: Any = False) -> Boxes:

@@ -33,7 +33,8 @@ class Meaning:
     `tables` are the run-time tensors of one batch row by name; queries below n - n_q are not asked for. Making it
     computes the pattern's covers and selections; `xp` is the array namespace for them. If `lazy`, covers and samples
     are computed where cells are asked for, which suits few cells of long axes (NumPy only). Where a
-    table is `Unread` only boxes may be asked for.
+    table is `Unread` only boxes may be asked for. `beside` is a meaning of the same head, length and batch row whose
+    relations this one takes and adds to, where their subtrees are the same objects.
     """
 
     def __init__(
@@ -47,14 +48,15 @@ class Meaning:
         xp: Any,
         counter: Counter | None = None,
         lazy: bool = False,
+        beside: Meaning | None = None,
     ) -> None:
         self.pattern = shared(pattern)
         self.exact = not any(isinstance(table, Unread) for table in tables.values())
         """Whether cells may be asked for."""
         self.lazy = lazy or not self.exact
         self.h, self.tables, self.xp, self.counter = h, tables, xp, counter or Counter()
-        self.relations: dict[tuple[int, Space], Any] = {}
-        self._prepared: dict[tuple[int, Space], int] = {}
+        self.relations: dict[tuple[int, Space], Any] = beside.relations if beside else {}
+        self._prepared: dict[tuple[int, Space], int] = beside._prepared if beside else {}
         self._prepare(self.pattern, (), n, n - n_q)
 
     def __call__(self, q: Number, k: Number) -> Number:

@@ -10,11 +10,11 @@ import numpy as np
 from patternc import ir
 from patternc.analysis.arrays import NUMPY
 from patternc.analysis.evaluate import Meaning
+from patternc.analysis.meanings import Meanings, trivial
 from patternc.analysis.measure import row_counts
-from patternc.analysis.planner import Meanings
 from patternc.analysis.presburger import most
 from patternc.analysis.properties import Failure, Property, cell_failure, row_failure, wrong_density
-from patternc.analysis.tiles import Area, Counter, TooMuchWorkError, classify, tile_cells
+from patternc.analysis.tiles import Counter, TooMuchWorkError, classify, consecutive_area, tile_cells
 from patternc.rewrite import rebuild, walk
 
 TILE = 128
@@ -82,12 +82,12 @@ class At:
 
     def _meanings(self, pattern: ir.Pattern) -> Meanings:
         program = ir.Program(self.program.name, pattern, (), self.program.grids)
-        return Meanings(program, heads=self.heads, n=self.n, tensors={}, xp=self.xp, counter=self.counter)
+        return Meanings(trivial(program, self.heads), n=self.n, tensors={}, xp=self.xp, counter=self.counter)
 
     def _counts(self, pattern: ir.Pattern) -> Iterator[tuple[tuple[Head, ...], Meaning, Any, Any]]:
         """For each class of heads its keys per row (n,) and their multiplicities' sums (n,)."""
         meanings = self._meanings(pattern)
-        area = Area(0, self.n, self.n, TILE, TILE)
+        area = consecutive_area(0, self.n, self.n, TILE, TILE)
         for heads in meanings.classes:
             meaning = meanings.of(heads[0])
             runs = classify(meaning, area, self.xp, self.counter).by_query

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from patternc.analysis.axes import box_tiles, slots_held, tile_sizes
 from patternc.analysis.elementwise import Array
-from patternc.analysis.tiles import Area, Counter, Multiplicity, bisect, spread_out, tile_cells, tile_positions
-from patternc.plan import PARTIAL, Runs
+from patternc.analysis.strips import spread_out
+from patternc.analysis.tiles import Area, Counter, Found, Multiplicity, bisect, tile_cells, tile_positions
+from patternc.plan import PARTIAL, Axis, Runs
 
 SAMPLES = 16
 """Rows, and columns, of the lattice of cells that stands for a tile in doubt."""
@@ -16,42 +18,60 @@ SAMPLES = 16
 def row_counts(
     multiplicity: Multiplicity, by_query: Runs, area: Area, xp: Any, counter: Counter | None = None
 ) -> tuple[Array, Array]:
-    """For each query of the area (n_q,): how many keys it attends to, and the sum of their multiplicities.
+    """For each position of the area's queries, from the first to the last (n_q,): how many of its keys it attends to,
+    and the sum of their multiplicities.
 
     `by_query` is the area's classification: cells are looked at in partial tiles only.
     """
     counter = counter or Counter()
-    run_row, _ = spread_out(by_query.rows[1:] - by_query.rows[:-1], xp)
-    length = xp.minimum(by_query.first + by_query.count * area.tile_k, area.n) - by_query.first
-    length = xp.where(by_query.kind == PARTIAL, 0, length)
+    run_row = spread_out(by_query.rows[1:] - by_query.rows[:-1], xp)[0]
+    length = xp.where(by_query.kind == PARTIAL, 0, _tokens_of_runs(by_query, area.keys, xp))
     table = []
     for amounts in (length, length * by_query.weight):
         table.append(_sums_by_row(amounts[None, :], run_row, area.rows, xp)[0][:, None] + xp.full((1, area.tile_q), 0))
-    partial = xp.flatnonzero(by_query.kind == PARTIAL)
-    run, offset = spread_out(by_query.count[partial], xp)
-    row, column = run_row[partial][run], by_query.first[partial][run] // area.tile_k + offset
+    row, column = _partial_tiles(by_query, xp)
     step = max(1, xp.chunk // (area.tile_q * area.tile_k))
     for i in range(0, row.shape[0], step):
         rows = row[i : i + step]
         m = _inside(multiplicity, area, rows, column[i : i + step], xp, counter)
         for t, cells in zip(table, (m > 0, m), strict=True):
             t += _sums_by_row(xp.sum(cells, (2,)).T, rows, area.rows, xp).T
-    keys, total = (t.reshape(-1)[: area.n_q] for t in table)
+    keys, total = (_by_position(t, area.queries, xp) for t in table)
     return keys, total
+
+
+def _by_position(table: Array, axis: Axis, xp: Any) -> Array:
+    """(tiles, slots) -> (positions of the axis,), 0 for a position that the axis leaves out."""
+    position = axis.tokens(xp.arange(0, axis.tiles)[:, None], xp.arange(0, axis.tile)[None, :]).reshape(-1)
+    held = xp.flatnonzero(position < axis.stop)
+    result = xp.full((axis.stop - axis.start,), 0)
+    result[position[held] - axis.start] = table.reshape(-1)[held]
+    return result
+
+
+def _partial_tiles(by_query: Runs, xp: Any) -> tuple[Array, Array]:
+    """Row and column of the partial tiles."""
+    run_row = spread_out(by_query.rows[1:] - by_query.rows[:-1], xp)[0]
+    partial = xp.flatnonzero(by_query.kind == PARTIAL)
+    run, offset = spread_out(by_query.count[partial], xp)
+    return run_row[partial][run], by_query.first[partial][run] + offset
+
+
+def _tokens_of_runs(runs: Runs, axis: Axis, xp: Any) -> Array:
+    """How many tokens of the axis the tiles of each run hold."""
+    sizes = tile_sizes(axis, xp.arange(0, axis.tiles), xp)
+    before = xp.concatenate([xp.full((1,), 0), xp.cumsum(sizes)])
+    first = xp.integer(runs.first)
+    return before[first + runs.count] - before[first]
 
 
 def kept_pairs(multiplicity: Multiplicity, by_query: Runs, area: Area, xp: Any, most: int | None = None) -> int:
     """How many cells of the area have M > 0. With `most`, about: no more than so many cells of partial tiles are looked
     at, in tiles that are spread evenly over all."""
-    runs, rows = by_query, xp.arange(0, area.rows)
-    row = xp.repeat(rows, runs.rows[1:] - runs.rows[:-1])
-    full = xp.flatnonzero(runs.kind != PARTIAL)
-    width = xp.minimum(runs.first + runs.count * area.tile_k, area.n) - runs.first
-    height = xp.minimum(area.n_q - row * area.tile_q, area.tile_q)
-    kept = int((width * height)[full].sum())
-    partial = xp.flatnonzero(runs.kind == PARTIAL)
-    run, offset = spread_out(runs.count[partial], xp)
-    row, column = row[partial][run], runs.first[partial][run] // area.tile_k + offset
+    run_row = spread_out(by_query.rows[1:] - by_query.rows[:-1], xp)[0]
+    height, width = tile_sizes(area.queries, run_row, xp), _tokens_of_runs(by_query, area.keys, xp)
+    kept = int((width * height)[xp.flatnonzero(by_query.kind != PARTIAL)].sum())
+    row, column = _partial_tiles(by_query, xp)
     every = 1 if most is None else max(1, -(-row.shape[0] * area.tile_q * area.tile_k // most))
     at = xp.arange(0, -(-row.shape[0] // every)) * every
     at = xp.minimum(at + at * 7919 % every, row.shape[0] - 1)  # not in step with the length of a row
@@ -73,11 +93,16 @@ def _sums_by_row(amounts: Array, row: Array, rows: int, xp: Any) -> Array:
 
 
 def _inside(multiplicity: Multiplicity, area: Area, row: Array, column: Array, xp: Any, counter: Counter) -> Array:
-    """M in the cells (tiles, tile_q, tile_k) of tiles; 0 beyond the end."""
+    """M in the cells (tiles, tile_q, tile_k) of tiles; 0 in slots without a token."""
     m = tile_cells(multiplicity, *tile_positions(area, row, column, xp), xp, counter)
-    q = row[:, None, None] * area.tile_q + xp.arange(0, area.tile_q)[:, None]
-    k = column[:, None, None] * area.tile_k + xp.arange(0, area.tile_k)
-    return xp.where((q < area.n_q) & (k < area.n), m, 0)
+    return xp.where(_held(area, row, column, xp), m, 0)
+
+
+def _held(area: Area, row: Array, column: Array, xp: Any) -> Array:
+    """(tiles, tile_q, tile_k) whether both slots of a cell hold a token."""
+    q = area.queries.tokens(row[:, None, None], xp.arange(0, area.tile_q)[:, None])
+    k = area.keys.tokens(column[:, None, None], xp.arange(0, area.tile_k))
+    return (q < area.queries.stop) & (k < area.keys.stop)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +130,7 @@ def profile(
     exact = area.tile_q * area.tile_k <= SAMPLES * SAMPLES
     for found in bisect(multiplicity, area, xp, counter):
         if found.weight is not None:
-            row, column, weight = _singles(area, found.row, found.column, found.level, found.weight, xp)
+            row, column, weight = _singles(area, found, xp)
             possible[row, column] = full[row, column] = True
             mean[row, column] = xp.real(weight)
             continue
@@ -120,13 +145,15 @@ def profile(
     return Profile(possible, full, mean, exact)
 
 
-def _singles(area: Area, row: Array, column: Array, level: int, weight: Array, xp: Any) -> tuple[Array, Array, Array]:
-    """The tiles of boxes of 2^level tiles on each side."""
-    side = xp.arange(0, 1 << level)
-    down, across = xp.minimum((row << level)[:, None] + side, area.rows - 1), (column << level)[:, None] + side
-    shape = (row.shape[0], 1 << level, 1 << level)
-    across = xp.minimum(across, area.columns - 1)
-    parts = (down[:, :, None], across[:, None, :], weight[:, None, None])
+def _singles(area: Area, found: Found, xp: Any) -> tuple[Array, Array, Array]:
+    """The tiles of decided boxes, and their multiplicity."""
+    assert found.weight is not None, "only decided boxes are spread out"
+    side = xp.arange(0, 1 << found.level)
+    sides = (area.queries, found.row), (area.keys, found.column)
+    ends = [box_tiles(axis, found.level, box, xp) for axis, box in sides]
+    down, across = (first[:, None] + xp.minimum(side, count[:, None] - 1) for first, count in ends)
+    shape = (down.shape[0], 1 << found.level, 1 << found.level)
+    parts = (down[:, :, None], across[:, None, :], found.weight[:, None, None])
     row, column, weight = (xp.broadcast_to(a, shape).reshape(-1) for a in parts)
     return row, column, weight
 
@@ -135,22 +162,18 @@ def _sampled(
     multiplicity: Multiplicity, area: Area, row: Array, column: Array, count: int | None, xp: Any, counter: Counter
 ) -> tuple[Array, Array, Array]:
     """The least, the greatest and the mean M of cells of each tile, in so many rows and columns; None means all."""
-    q0, k0 = row * area.tile_q, column * area.tile_k
-    height = xp.minimum(area.n_q - q0, area.tile_q)
-    width = xp.minimum(area.n - k0, area.tile_k)
     if count is None:
-        down, across = xp.arange(0, area.tile_q)[None, :], xp.arange(0, area.tile_k)[None, :]
-        q, k = xp.minimum(q0[:, None] + down, area.n_q - 1), xp.minimum(k0[:, None] + across, area.n - 1)
-        inside = (down < height[:, None])[:, :, None] & (across < width[:, None])[:, None, :]
-    else:
-        q = q0[:, None] + looks(row, height, count, xp)
-        k = k0[:, None] + looks(column, width, count, xp)
-        inside = xp.full((1, 1, 1), True)
-    m = tile_cells(multiplicity, q[:, :, None] + area.q_start, k[:, None, :], xp, counter)
-    cells = xp.broadcast_to(inside, (row.shape[0], q.shape[1], k.shape[1]))
-    m = xp.broadcast_to(m, cells.shape)
-    total, number = xp.sum(xp.where(cells, m, 0), (1, 2)), xp.sum(cells, (1, 2))
-    return xp.min(m, (1, 2)), xp.max(m, (1, 2)), xp.real(total) / xp.real(number)
+        m = tile_cells(multiplicity, *tile_positions(area, row, column, xp), xp, counter)
+        cells = _held(area, row, column, xp)
+        total, number = xp.sum(xp.where(cells, m, 0), (1, 2)), xp.sum(cells, (1, 2))
+        return xp.min(m, (1, 2)), xp.max(m, (1, 2)), xp.real(total) / xp.real(number)
+    q, k = (
+        slots_held(axis, tile[:, None], looks(tile, tile_sizes(axis, tile, xp), count, xp), xp)
+        for axis, tile in ((area.queries, row), (area.keys, column))
+    )
+    m = tile_cells(multiplicity, q[:, :, None], k[:, None, :], xp, counter)
+    m = xp.broadcast_to(m, (row.shape[0], count, count))
+    return xp.min(m, (1, 2)), xp.max(m, (1, 2)), xp.real(xp.sum(m, (1, 2))) / (count * count)
 
 
 def looks(tile: Array, side: Array, count: int, xp: Any) -> Array:

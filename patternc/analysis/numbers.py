@@ -362,7 +362,7 @@ class Table:
         """Elements of an array of the table's type as bool, int64 or float64; one element as a plain value."""
         values = array[indices]
         if values.shape == ():
-            return values.item()
+            return self.xp.plain(values)
         if self.xp.is_truth(values):
             return values
         return self.xp.real(values) if self.xp.is_real(values) else self.xp.integer(values)
@@ -387,9 +387,9 @@ class Table:
         return self._levels[number]
 
     def extent(self) -> tuple[Any, Any]:
-        """The least and the greatest element, as plain numbers."""
+        """The least and the greatest element, or bounds on them, as plain numbers."""
         low, high = self.level(ceil_log2(None, max(self.array.shape, default=1)))
-        return low.reshape(-1)[0].item(), high.reshape(-1)[0].item()
+        return self.xp.bounds(low.reshape(-1)[0], high.reshape(-1)[0])
 
     def _pairs(self, a: Array, axis: int) -> tuple[Array, Array]:
         """The even and the odd elements along an axis; an even one without a neighbour is its own."""

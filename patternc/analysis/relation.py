@@ -11,13 +11,12 @@ from typing import Any
 
 from patternc.analysis.elementwise import Array, Plain, both, ceil_log2
 from patternc.analysis.numbers import Cells
+from patternc.analysis.strips import Strips, merged, spread_out
 from patternc.analysis.tiles import (
     Area,
     Counter,
     Multiplicity,
-    Strips,
-    merged,
-    spread_out,
+    consecutive_area,
     strips_of,
     tile_cells,
     tile_positions,
@@ -79,9 +78,7 @@ class Relation:
         """For boxes q[0] .. q[1], k[0] .. k[1]: whether a cell may be in it, and whether one may be missing."""
         top, bottom = (end // self.size - self.first for end in q)
         left, right = (end // self.size for end in k)
-        height = bottom - top
-        tallest = height if isinstance(height, int) else self.xp.max(height, (0,)).item()
-        number = ceil_log2(None, tallest + 1)
+        number = ceil_log2(None, self.xp.largest(bottom - top, self.rows) + 1)
         union, intersection = self._level(number)
         some: Any = False
         every: Any = True
@@ -127,7 +124,7 @@ def cover_relation(
     size = min(size, n)
     row = first // size
     blocks = -(-n // size)
-    area = Area(row * size, n - row * size, n, size, size)
+    area = consecutive_area(row * size, n - row * size, n, size, size)
     strips, _ = strips_of(body, area, xp, counter or Counter(), any_cell=True)
     return Relation(xp, strips, row, blocks - row, blocks, size)
 
@@ -141,7 +138,7 @@ def top_relation(
     """Of each row of `of` from `first` on, the keys with the largest `by`: so many, if `count` is an int, else the
     shortest prefix with that share of the row's softmax mass. Keys whose score is NaN or invalid are never chosen."""
     counter = counter or Counter()
-    area = Area(first, n - first, n, max(1, min(64, SELECTED_AT_ONCE // n)), 64)
+    area = consecutive_area(first, n - first, n, max(1, min(64, SELECTED_AT_ONCE // n)), 64)
     chosen = []
     for row, column, partial in _kept_tiles(of, area, xp, counter):
         score, candidate = _scored(of, by, area, row, column, partial, xp, counter)
@@ -239,7 +236,7 @@ def _listed(
     """Row (counted from the area's first), key and score of the candidates; a row's keys ascend."""
     q, k = tile_positions(area, row, column, xp)
     at = xp.flatnonzero(candidate)
-    row, key, score = (xp.broadcast_to(a, candidate.shape).reshape(-1)[at] for a in (q - area.q_start, k, score))
+    row, key, score = (xp.broadcast_to(a, candidate.shape).reshape(-1)[at] for a in (q - area.queries.start, k, score))
     return row, key, score
 
 

@@ -1,8 +1,8 @@
 """Tiles: which are skipped, which are full, which are partial, for any multiplicity and without looking at most cells.
 
 A multiplicity is a function of two numbers, the query and the key, to a number M; it is asked for enclosures over boxes
-of tiles first, and for cells only inside single tiles that stay in doubt. Tiles that the end of the sequence cuts are
-judged by their cells inside it.
+of tiles first, and for cells only inside single tiles that stay in doubt. The layouts of the two sides are any; slots
+that hold no token do not count.
 """
 
 from __future__ import annotations
@@ -12,11 +12,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from patternc.analysis.axes import (
+    box_tiles,
+    consecutive_axis,
+    enclose,
+    enclose_tiles,
+    padded,
+    slots_held,
+    tile_numbers,
+    within_lane,
+)
 from patternc.analysis.boxes import bounds
 from patternc.analysis.elementwise import Array, Plain
-from patternc.analysis.enclosures import interval
 from patternc.analysis.numbers import Cells
-from patternc.plan import FULL, PARTIAL, Runs
+from patternc.analysis.strips import Strips, merged, runs, spread_out
+from patternc.plan import FULL, PARTIAL, Axis, Runs
 
 Multiplicity = Callable[[Any, Any], Any]
 MOST_BOXES = 1 << 16
@@ -47,46 +57,54 @@ class Counter:
             raise TooMuchWorkError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Area:
-    """A rectangle of cells, tiled: queries q_start up to q_start + n_q, keys 0 up to n."""
+    """A rectangle of cells, tiled: an axis of queries and an axis of keys."""
 
-    q_start: int
-    n_q: int
-    n: int
-    tile_q: int
-    tile_k: int
+    queries: Axis
+    keys: Axis
 
     @property
     def rows(self) -> int:
-        return -(-self.n_q // self.tile_q)
+        return self.queries.tiles
 
     @property
     def columns(self) -> int:
-        return -(-self.n // self.tile_k)
+        return self.keys.tiles
+
+    @property
+    def tile_q(self) -> int:
+        return self.queries.tile
+
+    @property
+    def tile_k(self) -> int:
+        return self.keys.tile
+
+    @property
+    def n_q(self) -> int:
+        """Positions from the first of the queries on, whether they are on the axis or not."""
+        return self.queries.stop - self.queries.start
+
+    @property
+    def n(self) -> int:
+        return self.keys.stop
+
+
+def consecutive_area(q_start: int, n_q: int, n: int, tile_q: int, tile_k: int) -> Area:
+    """Queries q_start up to q_start + n_q and keys 0 up to n, in tiles of consecutive tokens."""
+    return Area(consecutive_axis(q_start, q_start + n_q, tile_q), consecutive_axis(0, n, tile_k))
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What the bisection decided: boxes of 2^level tiles on each side (cut at the area's end), by their index among the
-    boxes of that size, all with the same multiplicity `weight` in every cell; or, without a weight, single tiles in
-    doubt."""
+    """What the bisection decided: boxes of 2^level numbers on each side, by their place among the boxes of that size,
+    each within a lane, all with the same multiplicity `weight` in every cell; or, without a weight, single tiles in
+    doubt, by tile number."""
 
     level: int
     row: Array
     column: Array
     weight: Array | None
-
-
-@dataclass(frozen=True, eq=False)
-class Strips:
-    """Adjacent tiles of one kind: `count` tiles from tile `first` on, in tile row `row`; parallel arrays."""
-
-    row: Array
-    first: Array
-    count: Array
-    kind: Array
-    weight: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +123,10 @@ def bisect(
 ) -> Iterator[Found]:
     """Every tile that may hold a cell, in boxes as large as can be decided. With `any_cell`, a box is decided as soon
     as each of its cells is kept, with whatever multiplicity."""
+    if not area.rows or not area.columns:
+        return
     start = xp.arange(0, 1)
-    stack = [((max(area.rows, area.columns) - 1).bit_length(), start, start)]
+    stack = [((max(padded(area.queries), padded(area.keys)) - 1).bit_length(), start, start)]
     while stack:
         level, row, column = stack.pop()
         if row.shape[0] > MOST_BOXES:
@@ -115,13 +135,16 @@ def bisect(
             continue
         counter.count(boxes=row.shape[0])
         lo, hi = _box_bounds(multiplicity, area, level, row, column, xp)
-        decided = lo > 0 if any_cell else (lo == hi) & (hi > 0)
-        at = xp.flatnonzero(decided)
-        if at.shape[0]:
-            yield Found(level, row[at], column[at], lo[at])
-        at = xp.flatnonzero((hi > 0) & ~decided)
+        open_ = hi > 0
+        if within_lane(area.queries, level) and within_lane(area.keys, level):
+            decided = lo > 0 if any_cell else (lo == hi) & open_
+            at = xp.flatnonzero(decided)
+            if at.shape[0]:
+                yield Found(level, row[at], column[at], lo[at])
+            open_ = open_ & ~decided
+        at = xp.flatnonzero(open_)
         if at.shape[0] and level == 0:
-            yield Found(0, row[at], column[at], None)
+            yield Found(0, tile_numbers(area.queries, row[at]), tile_numbers(area.keys, column[at]), None)
         elif at.shape[0]:
             stack.append((level - 1, *_children(area, level - 1, row[at], column[at], xp)))
 
@@ -129,19 +152,18 @@ def bisect(
 def _box_bounds(
     multiplicity: Multiplicity, area: Area, level: int, row: Array, column: Array, xp: Any
 ) -> tuple[Array, Array]:
-    """Bounds of M in each box."""
-    first, last, end = area.q_start, area.q_start + area.n_q - 1, area.n - 1
-    q = row * (area.tile_q << level) + first
-    k = column * (area.tile_k << level)
-    queries = interval(xp, q, xp.minimum(q + ((area.tile_q << level) - 1), last), first, last)
-    keys = interval(xp, k, xp.minimum(k + ((area.tile_k << level) - 1), end), 0, end)
+    """Bounds of M in each box; 0 and 0 where it holds no token."""
+    queries, some_query = enclose(area.queries, level, row, xp)
+    keys, some_key = enclose(area.keys, level, column, xp)
     with xp.quiet():
         m = multiplicity(queries, keys)
-    lo, hi = (_spread(b, row.shape, xp) for b in bounds(m))
-    return lo, hi
+    lo, hi = (spread(b, row.shape, xp) for b in bounds(m))
+    occupied = some_query & some_key
+    return xp.where(occupied, lo, 0), xp.where(occupied, hi, 0)
 
 
-def _spread(a: Any, shape: tuple[int, ...], xp: Any) -> Array:
+def spread(a: Any, shape: tuple[int, ...], xp: Any) -> Array:
+    """A number, plain or an array, as an array of integers of that shape."""
     return xp.full(shape, int(a)) if isinstance(a, Plain) else xp.broadcast_to(a, shape)
 
 
@@ -150,24 +172,41 @@ def _children(area: Area, level: int, row: Array, column: Array, xp: Any) -> tup
     down, across = xp.asarray([0, 0, 1, 1]), xp.asarray([0, 1, 0, 1])
     row = (row[:, None] * 2 + down).reshape(-1)
     column = (column[:, None] * 2 + across).reshape(-1)
-    inside = xp.flatnonzero(((row << level) < area.rows) & ((column << level) < area.columns))
+    inside = xp.flatnonzero(((row << level) < padded(area.queries)) & ((column << level) < padded(area.keys)))
     return row[inside], column[inside]
+
+
+def grid_kinds(multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter) -> tuple[Array, Array, Array]:
+    """What one look at the enclosures of single tiles says of all of them: (rows, columns) arrays of whether a tile may
+    hold a cell, whether it surely holds all of them with one multiplicity, and that multiplicity, else 0."""
+    shape = (area.rows, area.columns)
+    counter.count(boxes=area.rows * area.columns)
+    if not area.rows or not area.columns:
+        return xp.full(shape, False), xp.full(shape, False), xp.full(shape, 0)
+    queries, some_query = enclose_tiles(area.queries, xp.arange(0, area.rows)[:, None], xp)
+    keys, some_key = enclose_tiles(area.keys, xp.arange(0, area.columns)[None, :], xp)
+    with xp.quiet():
+        m = multiplicity(queries, keys)
+    lo, hi = (spread(b, shape, xp) for b in bounds(m))
+    possible = (hi > 0) & (some_query & some_key)
+    full = possible & (lo == hi)
+    return possible, full, xp.where(full, lo, 0)
 
 
 # ------------------------------------------------------------------ single tiles
 
 
 def tile_positions(area: Area, row: Array, column: Array, xp: Any) -> tuple[Array, Array]:
-    """Queries (tiles, tile_q, 1) and keys (tiles, 1, tile_k) of tiles; beyond the end, the last position again."""
+    """Queries (tiles, tile_q, 1) and keys (tiles, 1, tile_k) of tiles; in slots without a token, another of the
+    tile."""
     down, across = xp.arange(0, area.tile_q), xp.arange(0, area.tile_k)
     return _positions(area, row, column, down[:, None], across[None, :], xp)
 
 
 def _positions(area: Area, row: Array, column: Array, down: Array, across: Array, xp: Any) -> tuple[Array, Array]:
     """Queries and keys of tiles at offsets in them, which have two axes; the tiles are a first axis."""
-    q = row[:, None, None] * area.tile_q + down
-    k = column[:, None, None] * area.tile_k + across
-    return xp.minimum(q, area.n_q - 1) + area.q_start, xp.minimum(k, area.n - 1)
+    queries = slots_held(area.queries, row[:, None, None], down, xp)
+    return queries, slots_held(area.keys, column[:, None, None], across, xp)
 
 
 def tile_cells(multiplicity: Multiplicity, q: Array, k: Array, xp: Any, counter: Counter) -> Array:
@@ -226,40 +265,10 @@ def _looks(area: Area, xp: Any) -> Iterator[tuple[Array, Array]]:
 # ------------------------------------------------------------------ strips
 
 
-def spread_out(counts: Array, xp: Any) -> tuple[Array, Array]:
-    """For groups of so many items: each item's group, and its number within the group."""
-    group = xp.repeat(xp.arange(0, counts.shape[0]), counts)
-    before = xp.cumsum(counts) - counts
-    return group, xp.arange(0, group.shape[0]) - before[group]
-
-
-def merged(strips: list[Strips], xp: Any) -> Strips:
-    """All strips in order of row and first tile, those that meet and agree in kind and weight as one."""
-    if not strips:
-        nothing = xp.arange(0, 0)
-        return Strips(nothing, nothing, nothing, nothing, nothing)
-    row, first, count, kind, weight = (
-        xp.concatenate([getattr(s, name) for s in strips]) for name in ("row", "first", "count", "kind", "weight")
-    )
-    order = xp.argsort(row * (_largest_or(first, 0, xp) + 1) + first)
-    row, first, count, kind, weight = row[order], first[order], count[order], kind[order], weight[order]
-    total = row.shape[0]
-    meets = (row[1:] == row[:-1]) & (first[1:] == first[:-1] + count[:-1])
-    meets = meets & (kind[1:] == kind[:-1]) & (weight[1:] == weight[:-1])
-    start = xp.concatenate([xp.arange(0, min(total, 1)), xp.flatnonzero(~meets) + 1])
-    last = xp.concatenate([start[1:] - 1, xp.arange(total - 1, total)]) if total else start
-    return Strips(row[start], first[start], first[last] + count[last] - first[start], kind[start], weight[start])
-
-
-def _largest_or(a: Array, default: int, xp: Any) -> int:
-    return xp.max(a, (0,)).item() if a.shape[0] else default
-
-
 def _full_strips(area: Area, found: Found, xp: Any) -> tuple[Strips, Strips]:
     """A decided box as one strip for each of its tile rows, and for each of its tile columns."""
-    row, column = found.row << found.level, found.column << found.level
-    height = xp.minimum(area.rows - row, 1 << found.level)
-    width = xp.minimum(area.columns - column, 1 << found.level)
+    row, height = box_tiles(area.queries, found.level, found.row, xp)
+    column, width = box_tiles(area.keys, found.level, found.column, xp)
 
     def strips(down: Array, down_count: Array, across: Array, across_count: Array, weight: Array) -> Strips:
         box, offset = spread_out(down_count, xp)
@@ -277,12 +286,6 @@ def _single_strips(row: Array, column: Array, lo: Array, hi: Array, xp: Any) -> 
     return Strips(row, column, one, kind, weight), Strips(column, row, one, kind, weight)
 
 
-def runs(strips: Strips, rows: int, tile: int, xp: Any) -> Runs:
-    """Strips, in order, as the runs of a plan, whose tiles have `tile` tokens along the run."""
-    pointers = xp.searchsorted(strips.row, xp.arange(0, rows + 1))
-    return Runs(pointers, strips.first * tile, strips.count, strips.kind, strips.weight)
-
-
 # ------------------------------------------------------------------ the classification
 
 
@@ -292,7 +295,7 @@ def classify(
     """The kept tiles of the area: full where every cell has the same M > 0, partial where cells differ. If not `exact`,
     no cell is asked for, and every tile is partial that its enclosure leaves in doubt."""
     by_query, by_key = strips_of(multiplicity, area, xp, counter or Counter(), exact=exact)
-    return Tiling(runs(by_query, area.rows, area.tile_k, xp), runs(by_key, area.columns, area.tile_q, xp))
+    return Tiling(runs(by_query, area.rows, xp), runs(by_key, area.columns, xp))
 
 
 def strips_of(
@@ -302,6 +305,7 @@ def strips_of(
     kinds and weights mean nothing: all are FULL and 1."""
     along_keys: list[Strips] = []
     along_queries: list[Strips] = []
+    lanes = [axis.per_lane if axis.lanes > 1 else None for axis in (area.keys, area.queries)]
     for found in bisect(multiplicity, area, xp, counter, any_cell=any_cell):
         if found.weight is not None:
             a, b = _full_strips(area, found, xp)
@@ -312,9 +316,9 @@ def strips_of(
                 lo, hi = xp.full(found.row.shape, 0), xp.full(found.row.shape, 1)
             a, b = _single_strips(found.row, found.column, lo, hi, xp)
         # Merged at once, for boxes come in spatial order and a strip replaces many tiles.
-        along_keys.append(merged([_plain(a, xp) if any_cell else a], xp))
-        along_queries.append(merged([_plain(b, xp) if any_cell else b], xp))
-    return merged(along_keys, xp), merged(along_queries, xp)
+        along_keys.append(merged([_plain(a, xp) if any_cell else a], xp, lanes[0]))
+        along_queries.append(merged([_plain(b, xp) if any_cell else b], xp, lanes[1]))
+    return merged(along_keys, xp, lanes[0]), merged(along_queries, xp, lanes[1])
 
 
 def _plain(s: Strips, xp: Any) -> Strips:

@@ -6,16 +6,20 @@ import re
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import click
 
-from patternc.cli.options import Choice, choice_options, length_options, tensor_options
+from patternc.cli.options import OBJECTIVE, Choice, TileSize, choice_options, length_options, tensor_options
 from patternc.cli.programs import compile_choice, length_of
 from patternc.cli.progress import progress
 from patternc.cli.tensors import run_time_tensors
 from patternc.cli.terminal import colour
+from patternc.compiler import TILE
 from patternc.errors import Code
+from patternc.machine import Objective
 
+_TILE = "x".join(map(str, TILE))
 _CODE = re.compile(r"SPAT[-_ ]?\w*", re.IGNORECASE)
 
 
@@ -24,22 +28,25 @@ _CODE = re.compile(r"SPAT[-_ ]?\w*", re.IGNORECASE)
 @choice_options(heads=8)
 @length_options(length=None)
 @tensor_options
+@click.option("--tile", type=TileSize(), default=_TILE, show_default=True, help="Queries by keys of a tile.")
+@OBJECTIVE
 def command(
-    subject: str, choice: Choice, length: int | None, queries: int | None, tensors: str | None, seed: int
-) -> None:
+    subject: str, choice: Choice, length: int | None, queries: int | None, tensors: str | None, seed: int,
+    tile: tuple[int, int], objective: Objective,
+) -> None:  # fmt: skip
     """Explain a program, or a code such as SPAT012.
 
-    For a program: what is computed at a length, which heads share a schedule, and how many tiles are skipped, full and
-    partial.
+    For a program: the layouts of its tiles and what they save, what is computed at a length, and which heads share a
+    schedule.
     """
     if _CODE.fullmatch(subject) and not Path(subject).exists():
         click.echo(for_terminal(page(subject), colour=colour()))
         return
     compiled = compile_choice(subject, choice)
     n = length_of(compiled.program, length)
-    arrays = run_time_tensors(compiled.program.tensors, tensors, n, heads=choice.heads, seed=seed)
+    arrays: dict[str, Any] = run_time_tensors(compiled.program.tensors, tensors, n, heads=choice.heads, seed=seed)
     with progress(f"{compiled.name} at n = {n:,}"):
-        text = compiled.explain(n, queries, **arrays)
+        text = compiled.explain(n, queries, tile=tile, objective=objective, **arrays)
     click.echo(text)
 
 

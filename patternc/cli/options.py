@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from patternc.cli.values import Value, parse_assignment
+from patternc.machine import OBJECTIVES
 
 Function = Callable[..., Any]
 
@@ -26,6 +27,20 @@ class Assignment(click.ParamType[tuple[str, Value]]):
             return parse_assignment(str(value))
         except ValueError as error:
             return self.fail(str(error), param, ctx)
+
+
+class TileSize(click.ParamType[tuple[int, int]]):
+    """`128x64`, queries by keys, or `64` for both."""
+
+    name = "QxK"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        sides = str(value).lower().replace("×", "x").split("x")
+        if len(sides) > 2 or not all(side.isdecimal() and 0 < int(side) < 2**31 for side in sides):
+            return self.fail(f"{value!r} is no tile: write 128x64, queries by keys, or 64 for both", param, ctx)
+        return int(sides[0]), int(sides[-1])
 
 
 @dataclass(frozen=True)
@@ -128,3 +143,12 @@ def length_options(*, length: int | None) -> Callable[[Function], Function]:
 def tensor_options(function: Function) -> Function:
     """`--tensors` and `--seed`."""
     return _TENSORS(_SEED(function))
+
+
+OBJECTIVE = click.option(
+    "--objective",
+    type=click.Choice(OBJECTIVES),
+    default="time",
+    show_default=True,
+    help="What layouts are chosen for: the least time, or the fewest pairs computed.",
+)

@@ -10,9 +10,9 @@ import numpy as np
 
 from patternc import ir
 from patternc.analysis.arrays import NumpyArrays
+from patternc.analysis.meanings import Meanings, trivial
 from patternc.analysis.measure import SAMPLES, looks, profile
-from patternc.analysis.planner import Meanings
-from patternc.analysis.tiles import Area, Counter, Multiplicity, tile_cells
+from patternc.analysis.tiles import Area, Counter, Multiplicity, consecutive_area, tile_cells
 from patternc.rewrite import children
 from patternc.show.picture import FULL, PARTIAL, SKIPPED, Panel, Picture
 from patternc.specialise import bind
@@ -56,7 +56,8 @@ class Sight:
             raise ValueError(f"the queries are the last of the n = {n} positions; found {n_q} queries")
         self.n, self.n_q = n, n_q
         lazy = n > MOST_COMPUTED
-        self.meanings = Meanings(program, heads=heads, n=n, n_q=n_q, tensors=tensors, xp=NumpyArrays(), lazy=lazy)
+        plainly = trivial(program, heads)
+        self.meanings = Meanings(plainly, n=n, n_q=n_q, tensors=tensors, xp=NumpyArrays(), lazy=lazy)
         self.selected = _selected(bind(program, n).pattern, n, FEW * side if lazy else n)
         """Pairs of positions that `top` and `sample` choose from in each panel; it costs time, beside the tiles."""
         self.samples = FEW if lazy else SAMPLES
@@ -89,7 +90,7 @@ class Sight:
         return Panel(heads, cells.astype(np.float32), tile_kinds(cells, self.tile), float((cells > 0).mean()))
 
     def _tiles(self, heads: tuple[int, ...], multiplicity: Multiplicity) -> Panel:
-        area = Area(self.n - self.n_q, self.n_q, self.n, self.step, self.step)
+        area = consecutive_area(self.n - self.n_q, self.n_q, self.n, self.step, self.step)
         xp = NumpyArrays()
         found = profile(multiplicity, area, xp, samples=self.samples)
         kinds = np.where(found.full, FULL, np.where(found.possible, PARTIAL, SKIPPED)).astype(np.uint8)
@@ -139,7 +140,7 @@ def _density(multiplicity: Multiplicity, area: Area, kinds: np.ndarray, count: i
         row, column = rows[at : at + _AT_ONCE, None, None], columns[at : at + _AT_ONCE, None, None]
         down = looks(row[:, 0, 0], heights[row][:, 0, 0], count, NumpyArrays())[:, :, None]
         across = random.random((len(row), count, draws))
-        q = area.q_start + row * area.tile_q + down
+        q = area.queries.start + row * area.tile_q + down
         k = column * area.tile_k + (across * widths[column]).astype(np.int64)
         share = (tile_cells(multiplicity, q, k, NumpyArrays(), Counter()) > 0).mean(axis=(1, 2))
         kept += float((share * (heights[row] * widths[column])[:, 0, 0]).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Lengths in inches, sizes of type in points.
-_SIDE = 3.1
-_GAP_ACROSS, _GAP_DOWN = 0.32, 0.42
-_RIGHT, _TOP, _BOTTOM = 0.3, 0.78, 0.72
-_TYPE = 8.5
+SIDE = 3.1
+GAP_ACROSS, GAP_DOWN = 0.32, 0.42
+RIGHT, TOP, BOTTOM = 0.3, 0.78, 0.72
+TYPE = 8.5
 _LETTERS = 17
 """In an inch of small type, about."""
-_INK, _SOFT, _GRID = "#222222", "#6b6b6b", "#d4d4d0"
-_PIXELS = 620
+INK, SOFT, GRID = "#222222", "#6b6b6b", "#d4d4d0"
+PIXELS = 620
 """Wanted along the side of a panel; a display cell is a whole number of pixels."""
 _NUMBERED = 24
 """Up to this many cells along the side, bags write their multiplicities into the cells."""
@@ -35,15 +36,15 @@ _LINES = 64
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": _TYPE,
+    "font.size": TYPE,
     "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "patternc",
-    "text.color": _INK,
-    "axes.edgecolor": _SOFT,
-    "axes.labelcolor": _SOFT,
-    "xtick.color": _SOFT,
-    "ytick.color": _SOFT,
+    "text.color": INK,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": SOFT,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
 }
 
 
@@ -52,16 +53,20 @@ def write(picture: Picture, path: Path) -> None:
 
     Raises ValueError for other suffixes than .png and .svg, OSError where the file cannot be written.
     """
+    save(lambda: draw(picture), path)
+
+
+def save(drawn: Callable[[], Figure], path: Path) -> None:
+    """Writes the figure that `drawn` makes, in the style of all pictures; as `write`."""
     kind = path.suffix.lower()
     if kind not in (".png", ".svg"):
         raise ValueError(f"a picture is written to a .png or .svg file, not to {path.name!r}")
     with matplotlib.rc_context(_STYLE):
-        figure = draw(picture)
         metadata = {"Date": None} if kind == ".svg" else {}
-        figure.savefig(path, format=kind[1:], metadata=metadata)
+        drawn().savefig(path, format=kind[1:], metadata=metadata)
 
 
-def _left(picture: Picture) -> float:
+def left_margin(picture: Picture) -> float:
     """Room for the positions of queries, and the word."""
     return 0.4 + 0.062 * len(size_text(picture.n))
 
@@ -71,20 +76,20 @@ def draw(picture: Picture) -> Figure:
     count = len(picture.panels)
     across = count if count <= 3 else 2 if count == 4 else 3 if count <= 6 else 4
     down = -(-count // across)
-    height = max(0.6, _SIDE * picture.n_q / picture.n)
-    left = _left(picture)
-    total_w = left + across * _SIDE + (across - 1) * _GAP_ACROSS + _RIGHT
-    total_h = _TOP + down * height + (down - 1) * _GAP_DOWN + _BOTTOM
+    height = max(0.6, SIDE * picture.n_q / picture.n)
+    left = left_margin(picture)
+    total_w = left + across * SIDE + (across - 1) * GAP_ACROSS + RIGHT
+    total_h = TOP + down * height + (down - 1) * GAP_DOWN + BOTTOM
     columns = picture.panels[0].values.shape[1]
-    figure = Figure(figsize=(total_w, total_h), dpi=columns * max(1, round(_PIXELS / columns)) / _SIDE)
+    figure = Figure(figsize=(total_w, total_h), dpi=columns * max(1, round(PIXELS / columns)) / SIDE)
     for i, panel in enumerate(picture.panels):
         row, column = divmod(i, across)
-        x = left + column * (_SIDE + _GAP_ACROSS)
-        top = total_h - _TOP - row * (height + _GAP_DOWN)
-        axes = figure.add_axes((x / total_w, (top - height) / total_h, _SIDE / total_w, height / total_h))
+        x = left + column * (SIDE + GAP_ACROSS)
+        top = total_h - TOP - row * (height + GAP_DOWN)
+        axes = figure.add_axes((x / total_w, (top - height) / total_h, SIDE / total_w, height / total_h))
         _draw_panel(axes, picture, panel, first=column == 0, last=i + across >= count)
-    _heading(figure, picture, total_w, total_h)
-    _legend(figure, picture, total_w, total_h)
+    heading(figure, picture, total_w, total_h)
+    legend(figure, picture, total_w, total_h)
     return figure
 
 
@@ -101,15 +106,15 @@ def _draw_panel(axes: Axes, picture: Picture, panel: Panel, *, first: bool, last
             _write_numbers(axes, panel, start)
     axes.set_xticks(ticks(0, n), map(size_text, ticks(0, n)))
     axes.set_yticks(ticks(start, n), map(size_text, ticks(start, n)))
-    axes.tick_params(length=2.5, width=0.5, pad=2, labelsize=_TYPE - 1.5, labelleft=first, labelbottom=last)
+    axes.tick_params(length=2.5, width=0.5, pad=2, labelsize=TYPE - 1.5, labelleft=first, labelbottom=last)
     for spine in axes.spines.values():
         spine.set_linewidth(0.6)
     if first:
         axes.set_ylabel("query", labelpad=3)
     if last:
         axes.set_xlabel("key", labelpad=2)
-    axes.set_title(panel.title, loc="left", fontsize=_TYPE, pad=4)
-    axes.set_title(panel.density_text, loc="right", fontsize=_TYPE, pad=4, color=_SOFT)
+    axes.set_title(panel.title, loc="left", fontsize=TYPE, pad=4)
+    axes.set_title(panel.density_text, loc="right", fontsize=TYPE, pad=4, color=SOFT)
 
 
 def _draw_grid(axes: Axes, picture: Picture, start: int) -> None:
@@ -119,8 +124,8 @@ def _draw_grid(axes: Axes, picture: Picture, start: int) -> None:
         axes.vlines(np.arange(1, n), start, n, colors="white", linewidth=0.5)
         axes.hlines(np.arange(start + 1, n), 0, n, colors="white", linewidth=0.5)
     if tile > 1 and n <= _LINES * tile:
-        axes.vlines(np.arange(tile, n, tile), start, n, colors=_GRID, linewidth=0.5)
-        axes.hlines(np.arange(start + tile, n, tile), 0, n, colors=_GRID, linewidth=0.5)
+        axes.vlines(np.arange(tile, n, tile), start, n, colors=GRID, linewidth=0.5)
+        axes.hlines(np.arange(start + tile, n, tile), 0, n, colors=GRID, linewidth=0.5)
 
 
 def _write_numbers(axes: Axes, panel: Panel, start: int) -> None:
@@ -128,7 +133,7 @@ def _write_numbers(axes: Axes, panel: Panel, start: int) -> None:
         if value > 1:
             axes.text(
                 column + 0.5, start + row + 0.53, f"{value:.0f}", ha="center", va="center", color="white",
-                fontsize=min(_TYPE, 150 / panel.values.shape[1]),
+                fontsize=min(TYPE, 150 / panel.values.shape[1]),
             )  # fmt: skip
 
 
@@ -146,26 +151,26 @@ def _round_up(length: float) -> int:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= length)
 
 
-def _heading(figure: Figure, picture: Picture, width: float, height: float) -> None:
+def heading(figure: Figure, picture: Picture, width: float, height: float) -> None:
     """Name and size on one line, the parameters, as many as there is room for, on the next."""
-    left, right = _left(picture) / width, 1 - _RIGHT / width
-    figure.text(left, 1 - 0.24 / height, picture.name, fontsize=_TYPE + 2.5, weight="bold", va="center")
-    figure.text(right, 1 - 0.24 / height, picture.size, fontsize=_TYPE - 1, color=_SOFT, va="center", ha="right")
-    parameters = shortened(picture.parameters, round((width - _left(picture) - _RIGHT) * _LETTERS))
-    figure.text(left, 1 - 0.45 / height, parameters, fontsize=_TYPE - 1, color=_SOFT, va="center")
+    left, right = left_margin(picture) / width, 1 - RIGHT / width
+    figure.text(left, 1 - 0.24 / height, picture.name, fontsize=TYPE + 2.5, weight="bold", va="center")
+    figure.text(right, 1 - 0.24 / height, picture.size, fontsize=TYPE - 1, color=SOFT, va="center", ha="right")
+    parameters = shortened(picture.parameters, round((width - left_margin(picture) - RIGHT) * _LETTERS))
+    figure.text(left, 1 - 0.45 / height, parameters, fontsize=TYPE - 1, color=SOFT, va="center")
 
 
-def _legend(figure: Figure, picture: Picture, width: float, height: float) -> None:
+def legend(figure: Figure, picture: Picture, width: float, height: float) -> None:
     entries = [_swatch(colour, text) for colour, text in legend_entries(picture)]
     figure.legend(
-        handles=entries, loc="lower left", bbox_to_anchor=(_left(picture) / width, 0.08 / height), ncols=len(entries),
-        frameon=False, fontsize=_TYPE - 1, handlelength=1, handleheight=1, handletextpad=0.5, columnspacing=1.4,
-        borderpad=0, borderaxespad=0,
+        handles=entries, loc="lower left", bbox_to_anchor=(left_margin(picture) / width, 0.08 / height),
+        ncols=len(entries), frameon=False, fontsize=TYPE - 1, handlelength=1, handleheight=1, handletextpad=0.5,
+        columnspacing=1.4, borderpad=0, borderaxespad=0,
     )  # fmt: skip
 
 
 def _swatch(colour: palette.RGB, text: str) -> Patch:
-    return Patch(facecolor=palette.hexadecimal(colour), edgecolor=_SOFT, linewidth=0.4, label=text)
+    return Patch(facecolor=palette.hexadecimal(colour), edgecolor=SOFT, linewidth=0.4, label=text)
 
 
 def legend_entries(picture: Picture) -> list[tuple[palette.RGB, str]]:

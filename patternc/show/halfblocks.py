@@ -57,7 +57,7 @@ def _panel_lines(picture: Picture, panel: Panel, colour: int) -> Iterator[str]:
     title = f"{panel.title} · {panel.density_text}"
     yield f"{' ' * label}{title[: width - label]:<{width - label}}"
     every = 8 if rows > 8 else 2
-    body = _coloured_rows(picture, panel, colour) if colour else _plain_rows(picture, panel)
+    body = coloured_rows(picture, panel, colour) if colour else plain_rows(picture, panel)
     for i, row in enumerate(body):
         position = picture.n - picture.n_q + 2 * i * picture.step
         text = size_text(position) if 2 * i % every == 0 else ""
@@ -66,7 +66,7 @@ def _panel_lines(picture: Picture, panel: Panel, colour: int) -> Iterator[str]:
     yield f"{' ' * label}{'0'}{end:>{columns - 1}}".ljust(width)
 
 
-def _plain_rows(picture: Picture, panel: Panel) -> Iterator[str]:
+def plain_rows(picture: Picture, panel: Panel) -> Iterator[str]:
     """Rows without colour: the kept cells, or the share that is kept of two display cells."""
     rows = panel.values.clip(max=1).tolist()
     if len(rows) % 2:
@@ -82,7 +82,7 @@ def _shade(share: float) -> str:
     return _SHADES[0] if share <= 0 else _SHADES[4] if share >= 1 else _SHADES[1 + min(2, int(share * 3))]
 
 
-def _coloured_rows(picture: Picture, panel: Panel, colour: int) -> Iterator[str]:
+def coloured_rows(picture: Picture, panel: Panel, colour: int) -> Iterator[str]:
     """`▀` with the upper cell as its ink and the lower one as its ground; below an odd last row there is no ground."""
     image = [[tuple(cell) for cell in row] for row in palette.colours(picture, panel).tolist()]
     for i in range(0, len(image), 2):
@@ -125,11 +125,15 @@ def _legend(picture: Picture, colour: int) -> Iterator[str]:
         shown = "█ kept" if picture.exact else "░▒▓ kept in part  █ wholly"
         yield f"{what}  {scale}  {shown}"
         return
+    tiles = f"tiles of {picture.tile} × {picture.tile}"
+    yield f"{what}  {tiles if picture.exact else scale}  {legend_boxes(picture, colour)}"
+
+
+def legend_boxes(picture: Picture, colour: int) -> str:
+    """A box of each colour, and what it says."""
     entries = [
         (palette.FULL_SCALE[0], "full tile"),
         (palette.PARTIAL_SCALE[0] if picture.exact else palette.SHARE_SCALE[1], "partial"),
         (palette.SKIPPED_TILE, "skipped"),
     ]
-    boxes = "  ".join(f"{_ink(rgb, colour)}█{_RESET} {text}" for rgb, text in entries)
-    tiles = f"tiles of {picture.tile} × {picture.tile}"
-    yield f"{what}  {tiles if picture.exact else scale}  {boxes}"
+    return "  ".join(f"{_ink(rgb, colour)}█{_RESET} {text}" for rgb, text in entries)

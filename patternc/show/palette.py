@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from patternc.show.picture import FULL, PARTIAL, Panel, Picture
+from patternc.show.picture import DEAD, FULL, PARTIAL, Panel, Picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,7 @@ def colours(picture: Picture, panel: Panel) -> np.ndarray:
         share = np.clip(panel.values / picture.most, 0, 1) ** 0.5  # the root keeps sparse tiles visible
         image[partial] = blend(SHARE_SCALE, share[partial])
     image[full] = blend(FULL_SCALE, depth[full])
+    image[panel.kinds == DEAD] = PAPER
     return image
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-SKIPPED, PARTIAL, FULL = 0, 1, 2
-"""Kinds of a tile: no cell is kept, some are, all are with one multiplicity."""
+SKIPPED, PARTIAL, FULL, DEAD = 0, 1, 2, 3
+"""Kinds of a tile: no cell is kept, some are, all are with one multiplicity. DEAD is no tile but a cell of one, without
+a token."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,118 @@
+"""The measured patterns at a length of 1,024 tokens, with parameters to match, and the natural arms of each.
+
+A tile of 32 × 16 is to them about what one of 128 × 64 is to the patterns at 16,384 tokens. The arms are what a person
+would write the pattern as a union (or sum) of; nothing here knows the compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks import suite
+
+Array = np.ndarray
+LENGTH = 1024
+Arms = Callable[[Array, Array], Sequence[Array]]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """A case with small parameters. `arms` maps positions of queries (n, 1) and of keys (1, n) to masks that broadcast;
+    None if it has one arm. The oracle tries `radices` as strides, besides its own."""
+
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, Array] = field(default_factory=dict)
+    arms: Arms | None = None
+    radices: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def case(self) -> suite.Case:
+        return next(case for case in suite.CASES if case.name == self.name)
+
+    @property
+    def bag(self) -> bool:
+        return self.name == "longnet"
+
+    def masks(self, h: int) -> list[Array]:
+        """The arms of head h as masks (n, n)."""
+        q, k = np.arange(LENGTH)[:, None], np.arange(LENGTH)[None]
+        if self.name == "longnet":
+            levels = [[level] for level in self.params["levels"]]
+            return [suite.longnet(q, k, h, levels=level) > 0 for level in levels]
+        if self.arms is None:
+            return [self.case.multiplicities(LENGTH, h=h, **self.params, **self.tensors) > 0]
+        return [np.broadcast_to(arm, (LENGTH, LENGTH)) for arm in self.arms(q, k)]
+
+
+FLAG = suite.flags(LENGTH, 0)
+
+
+def longformer(q: Array, k: Array) -> list[Array]:
+    return [np.abs(q - k) <= 64, q < 32, k < 32]
+
+
+def sinks(q: Array, k: Array) -> list[Array]:
+    return [(k <= q) & (q - k < 256), (k <= q) & (k < 16)]
+
+
+def strided_st(q: Array, k: Array) -> list[Array]:
+    return [(k <= q) & (q - k < 32), (k <= q) & ((q - k) % 32 == 0)]
+
+
+def inblock_dil(q: Array, k: Array) -> list[Array]:
+    near = np.abs(q // 64 - k // 64) <= 2
+    return [near & (k % 64 < 32), near & (k % 2 == 0)]
+
+
+def hier(q: Array, k: Array) -> list[Array]:
+    return [np.abs(q - k) <= 16, (np.abs(q - k) <= 64) & (k % 4 == 0), k % 16 == 0]
+
+
+def fixed(q: Array, k: Array) -> list[Array]:
+    return [(k <= q) & (q // 32 == k // 32), (k <= q) & (k % 32 >= 30)]
+
+
+def two_dilations(q: Array, k: Array) -> list[Array]:
+    d = np.abs(q - k)
+    return [(d <= 64) & (d % 2 == 0), (d <= 256) & (d % 8 == 0)]
+
+
+def flagged(q: Array, k: Array) -> list[Array]:
+    return [np.abs(q - k) <= 64, FLAG[k]]
+
+
+def block_column(q: Array, k: Array) -> list[Array]:
+    return [q // 64 == k // 64, k % 16 == 0]
+
+
+SCALED = (
+    Scaled("causal"),
+    Scaled("local_causal", {"window": 256}),
+    Scaled("longformer", {"window": 64, "hubs": 32}, arms=longformer),
+    Scaled("dilated_blocks", {"block": 16}),
+    Scaled("sinks", {"window": 256, "first": 16}, arms=sinks),
+    Scaled("dilated_window16", {"window": 256, "dilation": 4}),
+    Scaled("strided_st", {"stride": 32}, arms=strided_st),
+    Scaled("inblock_dil", {"block": 64, "dense": 32}, arms=inblock_dil),
+    Scaled("hier", {"near": 16, "reach": 64}, arms=hier),
+    Scaled("document", tensors={"ids": suite.documents(LENGTH, 6, 0)}),
+    Scaled("longnet", {"levels": [(256, 1), (512, 2), (1024, 4)]}),
+    Scaled("neighborhood13", {"H": 32, "W": 32, "size": 7}),
+    Scaled("fixed", {"block": 32, "summary": 2}, arms=fixed),
+    Scaled("two_dilations", {"near": 64, "fine": 2, "far": 256, "coarse": 8}, arms=two_dilations),
+    Scaled("comb", {"window": 256}),
+    Scaled("coprime_axes"),
+    Scaled("coprime_difference"),
+    Scaled("head_dilations", {"window": 32}),
+    Scaled("flagged", {"window": 64}, tensors={"flag": FLAG}, arms=flagged),
+    Scaled("block_column", {"block": 64, "stride": 16}, arms=block_column),
+    Scaled("strided_heads", {"stride": 32}),
+)
