@@ -14,24 +14,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from patternc.by_head import per_head
     from patternc.compiler import Compiled, compile
     from patternc.errors import Diagnostic, SpatError
+    from patternc.fitting import Fit, fit
     from patternc.judgement import check
     from patternc.library import Pattern, load
+    from patternc.named_presets import Choice, choose, preset, presets
     from patternc.verification import verify
 
 _HOME = {
+    "Choice": "patternc.named_presets",
     "Compiled": "patternc.compiler",
     "Diagnostic": "patternc.errors",
+    "Fit": "patternc.fitting",
     "Pattern": "patternc.library",
     "SpatError": "patternc.errors",
     "check": "patternc.judgement",
+    "choose": "patternc.named_presets",
     "compile": "patternc.compiler",
+    "fit": "patternc.fitting",
     "load": "patternc.library",
+    "per_head": "patternc.by_head",
+    "preset": "patternc.named_presets",
+    "presets": "patternc.named_presets",
     "verify": "patternc.verification",
 }
 
-__all__ = ["Compiled", "Diagnostic", "Pattern", "SpatError", "check", "compile", "load", "verify"]
+__all__ = [
+    "Choice", "Compiled", "Diagnostic", "Fit", "Pattern", "SpatError", "check", "choose", "compile", "fit", "load",
+    "per_head", "preset", "presets", "verify",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

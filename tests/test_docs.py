@@ -14,9 +14,13 @@ from patternc import format as formatter
 from patternc.cli.group import patternc as commands
 from patternc.errors import Code, SpatError
 from patternc.source import Source
+from patternc.statistics import Consecutive
 
 CODES = ROOT / "patternc" / "codes.md"
-DOCUMENTS = [ROOT / "README.md", ROOT / "grammar" / "README.md", ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [
+    ROOT / name
+    for name in ("README.md", "grammar/README.md", "CONTRIBUTING.md", "docs/layouts.md", "docs/modules.md")
+]
 
 WITHOUT_PROGRAM = {
     Code.CONTROL_CHARACTER: "an invisible character cannot be seen on a page",
@@ -112,7 +116,9 @@ def test_the_python_of_a_document_runs(path, scripts, tmp_path, monkeypatch):
 @pytest.fixture
 def folder(request, tmp_path, monkeypatch) -> Path:
     """A folder with the examples, and with the document's blocks that have a word `file=name` as files."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for name in ("examples", "benchmarks/suite", "benchmarks/patterns"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "docs" / "pictures").mkdir(parents=True)
     for block in blocks(request.getfixturevalue("path")):
         if (name := block.option("file")) is not None:
             (tmp_path / name).write_text(block.text, encoding="utf-8")
@@ -150,6 +156,17 @@ def test_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
     missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
     assert missing == []
+
+
+def test_the_table_of_paddings_is_what_plans_have():
+    text = (ROOT / "docs" / "layouts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[\w+\]\(\.\./(\S+)\) \| (\S+) \| (\S+) \|$", text, re.MULTILINE)
+    assert len(rows) > 10
+    for path, before, after in rows:
+        planned = patternc.compile(ROOT / path, heads=1)._planned(16_384, None, {})
+        found = planned.statistics()
+        plain = sum(Consecutive(planned.plan, planned.meanings, planned.xp).counts([0])) * 128 * 64
+        assert (before, after) == (f"{plain / found.wanted_pairs:.3g}", f"{found.padding:.3g}"), path
 
 
 def test_the_anchors_of_the_reference_exist():

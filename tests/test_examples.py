@@ -18,7 +18,7 @@ CAUSAL = ("local", "strided", "longnet", "documents", "gemma")
 """Those that the library promises to be causal at every length."""
 NONEMPTY = ("local", "global_local")
 PATHS = [ROOT / "examples" / f"{name}.spat" for name in PROGRAMS]
-LIBRARY = sorted((ROOT / "patternc" / "std").rglob("*.spat"))
+LIBRARY = sorted((ROOT / "patternc" / "std").glob("*.spat"))
 
 
 def _name(path: Path) -> str:

@@ -22,16 +22,19 @@ FOLDERS = {"patternc.grammar": "grammar", "patternc.backends": "backends"}
 
 FLOORS = (
     ("source", "errors", "suggest"),
-    ("ast", "ir", "rewrite", "plan"),
+    ("arrangement", "ast", "ir", "machine", "rewrite", "plan"),
     ("grammar",),
     (
         "arguments", "budget", "builtin*", "checker", "draws", "elaborate", "expressions", "files", "fold", "format*",
         "library", "loader", "parser", "printer", "runtime_tensors", "specialise", "std", "syntax", "types",
         "values",
     ),
-    ("analysis", "judgement", "lint", "statistics", "verdicts"),
+    ("analysis", "judgement", "lint", "passes", "statistics", "verdicts"),
     ("backends",),
-    ("", "compiler", "explanation", "nn", "planning", "verification"),
+    (
+        "", "by_head", "compiler", "explanation", "fitting", "layout_words", "named_presets", "nn", "planning",
+        "verification",
+    ),
     ("show", "cli"),
 )  # fmt: skip
 """From the ground up, the modules and packages inside `patternc`; "" is the package itself, whose names lead to all of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from patternc import ast, files, parser
 from patternc.cli.inputs import open_file
 from patternc.cli.terminal import colour, plain
 from patternc.errors import SpatError
+from patternc.named_presets import first_sentence
 from patternc.source import Source
 
 _WIDTH = 100
@@ -22,7 +22,7 @@ _WIDTH = 100
 def command(places: tuple[str, ...]) -> None:
     """Show patterns with their parameters.
 
-    They are those of the library `std/`, or of the given files and folders.
+    They are those of the library `std/` and its presets, or of the given files and folders.
     """
     first = True
     for source in _sources(places):
@@ -40,13 +40,17 @@ def _bold(text: str) -> str:
 
 def _sources(places: tuple[str, ...]) -> Iterator[Source]:
     if not places:
-        yield from map(files.read_library, files.library_names())
+        yield from map(files.read_library, sorted(files.library_names(), key=_presets_last))
     for place in places:
         if Path(place).is_dir():
             for path in sorted(Path(place).glob("*.spat")):
                 yield open_file(str(path))
         else:
             yield open_file(place)
+
+
+def _presets_last(name: str) -> tuple[int, str]:
+    return name.count("/"), name
 
 
 def _describe(source: Source) -> Iterator[str]:
@@ -77,14 +81,3 @@ def signature(pattern: ast.Pattern) -> list[str]:
             line = indent
         line += piece + (" " if piece.endswith(",") else "")
     return [*lines, line + ")"] if parameters else [pattern.name.id]
-
-
-def first_sentence(text: str) -> str:
-    """The first sentence of the comment that a program begins with, on one line."""
-    comment = re.match(r"\s*((?:#[^\n]*\n?)+)", text)
-    if comment is None:
-        return ""
-    paragraph = re.split(r"\n#\s*\n", comment[1])[0]
-    words = " ".join(line.lstrip("#").strip() for line in paragraph.splitlines())
-    sentence = re.match(r".*?[.!?](?=\s|$)", words)
-    return sentence[0] if sentence else words
