@@ -7,7 +7,7 @@ TYPED := build/types
 PYTEST_ARGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types format tables std clean
+.PHONY: help install demo test lint types format tables std pictures bench clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -57,6 +57,14 @@ tables: install ## write grammar/tables.py from grammar/spat.lark
 
 std: ## copy the examples of general use into the library
 	for file in patternc/std/*.spat; do cp examples/$$(basename $$file) $$file; done
+
+pictures: install ## draw the pictures of docs/ anew
+	grep -ho '^patternc show.*' docs/gallery.md docs/layouts.md | PATH="$(abspath $(BIN)):$$PATH" sh -e
+
+bench: install ## measure padding, planning and attention on the CPU; writes benchmarks/results
+	$(BIN)/python -m benchmarks.padding
+	$(BIN)/python -m benchmarks.plans
+	$(BIN)/python -m benchmarks.cpu
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
