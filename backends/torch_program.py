@@ -41,3 +41,11 @@ class IrPattern:
 
     def meanings(self, n: int, n_q: int, tensors: Mapping[str, torch.Tensor], xp: TorchArrays) -> Meanings:
         return Meanings(self.arrangement, n=n, n_q=n_q, tensors=tensors, xp=xp)
+
+    def whole(self) -> IrPattern:
+        return self if self._plain.arrangement == self.arrangement else self._plain
+
+    @cached_property
+    def _plain(self) -> IrPattern:
+        whole = self.arrangement.whole()
+        return IrPattern(self.program, self.heads, lambda program, heads: whole)

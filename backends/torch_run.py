@@ -33,6 +33,8 @@ over forward and backward passes of causal attention."""
 PER_ROW = 40
 """The time of one more strip of a query, in scores: it is read, merged and written. Measured on two CPU cores with
 AVX-512 and head dimension 64."""
+SHORT = 4096
+"""Up to so many tokens, layouts may have lanes that do not fill their tiles, and consecutive tokens are tried as well."""
 KEPT_PLANS = 8
 """Lengths whose plans are kept; with their masks they hold some 64 MiB each, at most."""
 
@@ -73,6 +75,9 @@ class Pattern(Protocol):
 
     def meanings(self, n: int, n_q: int, tensors: Mapping[str, torch.Tensor], xp: TorchArrays) -> Meanings:
         """Its multiplicities at a length."""
+
+    def whole(self) -> Pattern:
+        """The same with one term for every head, in consecutive tokens; itself, if it is so already."""
 
 
 def tiled_plan(meanings: Meanings, tile_q: int, tile_k: int, xp: TorchArrays) -> Plan:
@@ -165,23 +170,21 @@ class Runner:
         tensors: Mapping[str, torch.Tensor],
         xp: TorchArrays,
     ) -> Ready:
-        meanings = self.pattern.meanings(n, n_q, tensors, xp)
-        sizes = _fitting(meanings, TILES.get(device.type, OTHER_TILES))
+        sizes = TILES.get(device.type, OTHER_TILES)
         if self.pattern.reads_tensors:  # then every call makes its plan
             sizes = sizes[:1]
-        class_of = _classes(meanings)
-        plans = [tiled_plan(meanings, *size, xp) for size in sizes]
-        made = [(plan, schedule(plan, self.kv_heads, batch, class_of, device)) for plan in plans]
-        plan, best = min(made, key=lambda pair: _cost(*pair)) if len(made) > 1 else made[0]
+        forms = [self.pattern]
+        if n <= SHORT and (whole := self.pattern.whole()) is not self.pattern:
+            forms.append(whole)
+        made: list[tuple[Plan, Schedule, Meanings]] = []
+        for form in forms:
+            meanings = form.meanings(n, n_q, tensors, xp)
+            plans = (tiled_plan(meanings, *size, xp) for size in sizes)
+            class_of = _classes(meanings)
+            made += [(plan, schedule(plan, self.kv_heads, batch, class_of, device), meanings) for plan in plans]
+        plan, best, meanings = min(made, key=lambda one: _cost(*one[:2])) if len(made) > 1 else made[0]
         masks = Masks(cells_of(meanings, xp), keep=not self.pattern.reads_tensors, home=xp.device, first=n - n_q)
         return Ready(plan, best, masks)
-
-
-def _fitting(meanings: Meanings, sizes: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-    """The sizes of tiles that are as wide as all layouts; the first always is."""
-    terms = [term for members in meanings.classes for term in meanings.terms(members[0])]
-    widths = [max((layouts[side].width for layouts in terms), default=1) for side in (0, 1)]
-    return [size for size in sizes if size[0] >= widths[0] and size[1] >= widths[1]] or sizes[:1]
 
 
 def _classes(meanings: Meanings) -> Callable[[int, int], Hashable]:

@@ -7,7 +7,7 @@ blocks) and returns M as a function of numbers for query and key (analysis/numbe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -71,6 +71,10 @@ class SavedPattern:
     def meanings(self, n: int, n_q: int, tensors: Mapping[str, torch.Tensor], xp: TorchArrays) -> SavedMeanings:
         batched = {d.name for d in self.tensors(n) if d.batched}
         return SavedMeanings(self, n, n_q, tensors, batched, xp)
+
+    def whole(self) -> SavedPattern:
+        classes = tuple(replace(c, terms=(SavedTerm(c.pattern, Layout(), Layout()),)) for c in self.head_classes)
+        return self if classes == self.head_classes else replace(self, head_classes=classes)
 
 
 class SavedMeanings:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from patternc import fold, ir
 from patternc.passes.estimate import Listing, Side, Way
-from patternc.passes.nature import Dims, is_total, sides
+from patternc.passes.nature import Dims, is_set, is_total, sides
 from patternc.passes.radices import Radix, block_sizes, radices
 from patternc.plan import LISTED
 from patternc.rewrite import walk
@@ -40,7 +40,7 @@ class Arm:
         rests: dict[frozenset[str], ir.Pattern] = self._rests  # type: ignore[attr-defined]
         key = frozenset(listed)
         if key not in rests:
-            kept = [f for f in self.factors if len(sides(f)) != 1 or not sides(f) <= listed]
+            kept = [f for f in self.factors if not any(_confines(f, side) for side in listed)]
             rests[key] = conjoined(kept)
         return rests[key]
 
@@ -98,10 +98,15 @@ def conjoined(patterns: list[ir.Pattern]) -> ir.Pattern:
 
 def _confined(found: tuple[ir.Pattern, ...], side: str) -> ir.Pattern | None:
     """The set that one side is confined to, if a list of it may serve: it has a radix, or is known at run time."""
-    own = [f for f in found if sides(f) == {side}]
+    own = [f for f in found if _confines(f, side)]
     if not any(radices(f) or _is_indexed(f, side) for f in own):
         return None
     return fold.product(own, own[0].span)
+
+
+def _confines(factor: ir.Pattern, side: str) -> bool:
+    """Whether it is a set of tokens of the side; a bag has multiplicities, which a list would lose."""
+    return sides(factor) == {side} and is_set(factor)
 
 
 def _is_indexed(node: ir.Node, side: str) -> bool:

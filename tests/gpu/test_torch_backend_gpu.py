@@ -21,7 +21,9 @@ LENGTHS = {"neighborhood": lambda p: p["H"] * p["W"], "block_diffusion": lambda 
 
 
 def compiled_case(case):
-    return patternc.compile(str(EXAMPLES / f"{case.name}.spat"), heads=case.heads, layer=case.layer, **case.params)
+    return patternc.compile(
+        str(EXAMPLES / f"{case.name}.spat"), heads=case.heads, layer=case.layer, backend="torch", **case.params
+    )
 
 
 def length(case) -> int:
@@ -63,7 +65,10 @@ def test_plans_made_on_the_device_are_those_of_the_cpu(name):
     assert len(here.launches) == len(there.launches)
     for a, b in zip(here.launches, there.launches, strict=True):
         assert (a.heads, a.batch) == (b.heads, b.batch)
-        for x, y in ((a.by_query, b.by_query), (a.by_key, b.by_key)):
+        assert (a.queries.layout, [t.term for t in a.terms]) == (b.queries.layout, [t.term for t in b.terms])
+        tables = [(x.by_query, y.by_query) for x, y in zip(a.terms, b.terms, strict=True)]
+        tables += [(x.by_key, y.by_key) for x, y in zip(a.terms, b.terms, strict=True)]
+        for x, y in tables:
             for field in ("rows", "first", "count", "kind", "weight"):
                 assert getattr(y, field).device.type == "cuda"
                 assert getattr(x, field).tolist() == getattr(y, field).tolist()
