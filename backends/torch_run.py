@@ -34,7 +34,7 @@ PER_ROW = 40
 """The time of one more strip of a query, in scores: it is read, merged and written. Measured on two CPU cores with
 AVX-512 and head dimension 64."""
 SHORT = 4096
-"""Up to so many tokens, layouts may have lanes that do not fill their tiles, and consecutive tokens are tried as well."""
+"""Up to so many tokens, lanes of layouts may not fill their tiles, and consecutive tokens are tried as well."""
 KEPT_PLANS = 8
 """Lengths whose plans are kept; with their masks they hold some 64 MiB each, at most."""
 

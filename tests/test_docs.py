@@ -18,8 +18,7 @@ from patternc.statistics import Consecutive
 
 CODES = ROOT / "patternc" / "codes.md"
 DOCUMENTS = [
-    ROOT / name
-    for name in ("README.md", "grammar/README.md", "CONTRIBUTING.md", "docs/layouts.md", "docs/modules.md")
+    ROOT / name for name in ("README.md", "grammar/README.md", "CONTRIBUTING.md", "docs/layouts.md", "docs/modules.md")
 ]
 
 WITHOUT_PROGRAM = {
