@@ -8,6 +8,7 @@ float32, alternating with `scaled_dot_product_attention` on the same inputs, and
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=LENGTH, help="tokens")
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
     chosen = [case for case in suite.CASES if case.name in given.names] if given.names else list(suite.SUITE)
     rows = []
     for case in chosen:
@@ -88,7 +90,14 @@ def main() -> None:
         rows.append(measured(case, given.n, given.repeats))
     print(record.table(rows))
     if not given.names:
-        shape = {"n": given.n, "heads": HEADS, "head_dim": HEAD_DIM, "dtype": "float32", "repeats": given.repeats}
+        shape = {
+            "n": given.n,
+            "heads": HEADS,
+            "head_dim": HEAD_DIM,
+            "dtype": "float32",
+            "repeats": given.repeats,
+            "threads": torch.get_num_threads(),
+        }
         print(record.write("attention-cpu", {**shape, "rows": rows}))
 
 

@@ -245,10 +245,12 @@ def tile_bounds(
 
 
 def _looks(area: Area, xp: Any) -> Iterator[tuple[Array, Array]]:
-    """Offsets, of two axes, at which to look into tiles that are still in doubt: some scattered cells, then the
-    diagonals and the middles, then all. Most partial tiles show two multiplicities before the last."""
+    """Offsets, of two axes, at which to look into tiles that are still in doubt: the corners, which tell the tiles on
+    the edge of a window, some scattered cells, the diagonals and the middles, then all. Most partial tiles show two
+    multiplicities before the last."""
     cells = area.tile_q * area.tile_k
     if cells >= SCATTERED * 4:
+        yield (xp.arange(0, 2) * (area.tile_q - 1))[:, None], (xp.arange(0, 2) * (area.tile_k - 1))[None, :]
         i = xp.arange(0, SCATTERED)
         golden = (i * 2654435769) % (1 << 32)  # multiples of the golden ratio fill a side evenly
         yield (i * area.tile_q // SCATTERED)[None, :], ((golden * area.tile_k) >> 32)[None, :]
