@@ -1,0 +1,65 @@
+"""Attention without the dispatcher's detour through an operator, for plain tensors outside any trace: that detour takes
+longer on the host than a short kernel on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from patternc.backends.triton_op import Executor, attention_backward
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_MODES = getattr(torch._C, "_len_torch_dispatch_stack", None)
+_TRANSFORMS = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", None)
+
+
+def is_plain(*tensors: torch.Tensor) -> bool:
+    """Whether nothing looks at operators as they are called: no trace, no mode, no transform, no subclass."""
+    if torch.compiler.is_compiling() or _MODES is None or _TRANSFORMS is None:
+        return False
+    return _MODES() == 0 and _TRANSFORMS() is None and all(type(t) in _PLAIN for t in tensors)
+
+
+def attention(
+    executor: Executor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tensors: Sequence[torch.Tensor],
+    scale: float, dropout_p: float, seed: int,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """The same as the operator `patternc::attention`."""
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        out, lse = _Attention.apply(executor, q, k, v, scale, dropout_p, seed, *tensors)
+        return out, lse
+    return executor.forward(q, k, v, tensors, scale, dropout_p, seed)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, executor: Executor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float,
+        dropout_p: float, seed: int, *tensors: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        out, lse = executor.forward(q, k, v, tensors, scale, dropout_p, seed)
+        ctx.executor, ctx.numbers = executor, (scale, dropout_p, seed)
+        ctx.save_for_backward(q, k, v, out, lse, *tensors)
+        ctx.set_materialize_grads(False)
+        return out, lse
+
+    @staticmethod
+    def backward(ctx: Any, d_out: torch.Tensor | None, d_lse: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        q, k, v, out, lse, *tensors = ctx.saved_tensors
+        none = (None,) * (3 + len(tensors))
+        queries, *keys = ctx.needs_input_grad[1:4]
+        if d_out is None and d_lse is None:
+            return None, None, None, None, *none
+        d_out = torch.zeros_like(out) if d_out is None else d_out
+        scale, dropout_p, seed = ctx.numbers
+        given = (q, k, v, out, lse, d_out, d_lse, tensors)
+        if torch.is_grad_enabled():  # create_graph=True: the operator refuses what follows
+            dq, dk, dv = attention_backward(
+                *given, ctx.executor.key, scale, dropout_p, torch.tensor(seed), queries, any(keys)
+            )
+        else:
+            dq, dk, dv = ctx.executor.backward(*given, scale, dropout_p, seed, queries, any(keys))
+        dq = dq if queries else None
+        return None, dq, dk if keys[0] else None, dv if keys[1] else None, *none

@@ -1,0 +1,263 @@
+"""The generated kernel of the forward pass: one program per item of work computes the rows of one query tile."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from patternc.backends.triton_chain import KEEPS, READS, WRITES
+from patternc.backends.triton_parts import (
+    at,
+    box,
+    by_term,
+    careful_loops,
+    find_work,
+    load,
+    loops,
+    mask_call,
+    masked,
+    numbers,
+    offsets,
+    places,
+    roles,
+    signature,
+    spoilt,
+    spoilt_work,
+    tokens,
+    whole,
+)
+from patternc.backends.triton_structure import Structure
+from patternc.backends.triton_writer import Writer
+
+POINTERS = "q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, sum_ptr, alarm_ptr, piece_ptr, piece_best_ptr, piece_total_ptr"
+NUMBERS = (
+    "q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row, "
+    "n, n_q, heads, group, per_follower, scale, seed, threshold, survivor"
+)
+CONSTANTS = (
+    "LAUNCH_COLUMNS, D, D_V, BLOCK_D, BLOCK_DV, TILE_Q, TILE_K, ALIGN, LONG, PRECISION, DROPOUT, "
+    "CHAINED, READS, KEEPS, CUT, BOXES"
+)
+CHANNELS = ("D", "BLOCK_D", "d")
+_KEY_ARRAYS = ("k", "d"), ("v", "dv")
+
+
+def forward(w: Writer, s: Structure) -> None:
+    """The kernel `forward`."""
+    boxes = ", k_box, v_box" if s.boxed_keys else ""
+    signature(w, s, "forward", f"{POINTERS}, spoilt_ptr{boxes}", NUMBERS, CONSTANTS)
+    with w.body():
+        find_work(w, "q_base")
+        _rows(w, s, careful=False)
+
+
+def forward_careful(w: Writer, s: Structure) -> None:
+    """The kernel `forward_careful`, for the rows that are not numbers after the first: a value that nobody reads is not
+    finite."""
+    signature(w, s, "forward_careful", f"{POINTERS}, spoilt_ptr", f"{NUMBERS}, programs", CONSTANTS)
+    with w.body(), spoilt_work(w, "q_base", "TILE_Q"):
+        _rows(w, s, careful=True)
+
+
+def _rows(w: Writer, s: Structure, careful: bool) -> None:
+    whole(w)
+    numbers(w, s)
+    query_places(w, s, careful)
+    query_tile(w)
+    keys(w, s, careful)
+    state(w, "whole")
+    walk = careful_loops if careful else loops
+    walk(w, s, lambda w: key_step(w, s), lambda w, kind: _tile(w, s, kind))
+    if not careful:
+        spoilt(w, "q", "TILE_Q", "acc")
+    with w.block("if whole:"):
+        _finish(w)
+    with w.block("else:"):
+        w("""
+            tl.store(piece_best_ptr + place * TILE_Q + q_slot, best, mask=q_inside)
+            tl.store(piece_total_ptr + place * TILE_Q + q_slot, total, mask=q_inside)
+            pieces = piece_ptr + (place * TILE_Q + q_slot)[:, None] * BLOCK_DV + dv[None, :]
+            tl.store(pieces, acc, mask=q_inside[:, None])
+        """)
+
+
+def forward_merge(w: Writer, s: Structure) -> None:
+    """The kernel `forward_merge`: the pieces of a row, in order."""
+    signature(w, s, "forward_merge", POINTERS, NUMBERS, CONSTANTS)
+    with w.body():
+        find_work(w, "q_base")
+        numbers(w, s)
+        query_places(w, s)
+        state(w, "True")
+        w("first = tl.load(follower + 7) + tl.load(item + 1)")
+        with w.block("for piece in range(tl.load(item + 2)):"):
+            w("""
+                place = (first + piece).to(tl.int64) * TILE_Q + q_slot
+                other = tl.load(piece_best_ptr + place)
+                top = tl.maximum(best, other)
+                level = tl.where(top == float("-inf"), 0.0, top)
+                fade = tl.exp2(best - level)
+                grow = tl.exp2(other - level)
+                total = total * fade + tl.load(piece_total_ptr + place) * grow
+                part = tl.load(piece_ptr + place[:, None] * BLOCK_DV + dv[None, :])
+                acc = acc * fade[:, None] + part * grow[:, None]
+                best = top
+            """)
+        _finish(w)
+
+
+def query_places(w: Writer, s: Structure, careful: bool = False) -> None:
+    """The program's queries: their positions and rows of memory."""
+    w("q_slot = tl.arange(0, TILE_Q)")
+    if not s.listed_queries:
+        offsets(w, "q", "q_stride", "q_bits")
+    tokens(w, s, "q", "q_base", "q_stride", "q_bits", "q_index")
+    if careful:
+        w("q_inside &= left_over")
+    w("""
+        d = tl.arange(0, BLOCK_D)
+        dv = tl.arange(0, BLOCK_DV)
+        q_line = (q - (n - n_q)).to(tl.int64)
+        row = (batch * heads + head) * n_q + q_line  # of arrays (B, H, N_q)
+        key_head = head // group
+    """)
+    roles(w, "q")
+
+
+def query_tile(w: Writer) -> None:
+    """The program's query vectors."""
+    w("""
+        q_home = q_ptr + (batch * q_batch + head.to(tl.int64) * q_head) * ALIGN
+        q_mask = q_inside[:, None] & (d < D)[None, :]
+        query = tl.load(q_home + q_line[:, None] * (q_row * ALIGN) + d[None, :], mask=q_mask, other=0.0)
+    """)
+
+
+def keys(w: Writer, s: Structure, careful: bool = False) -> None:
+    """Where the keys and values of the program's head lie."""
+    w("""
+        k_slot = tl.arange(0, TILE_K)
+        k_home = k_ptr + (batch * k_batch + key_head.to(tl.int64) * k_head) * ALIGN
+        v_home = v_ptr + (batch * v_batch + key_head.to(tl.int64) * v_head) * ALIGN
+    """)
+    if s.boxed_keys:
+        offsets(w, "k", "k0_stride", "k0_bits")
+        with nullcontext() if careful else w.block("if not BOXES:"):
+            places(w, s, "k", *_KEY_ARRAYS)
+
+
+def key_step(w: Writer, s: Structure) -> None:
+    """The distance between neighbouring tiles of a lane."""
+    if s.listed_keys:
+        w("step = TILE_K")
+    else:
+        w(f"step = (TILE_K >> {by_term(s.terms, 'k{}_bits')}) * {by_term(s.terms, 'k{}_stride')}")
+
+
+def key_tokens(w: Writer, s: Structure) -> None:
+    """The tokens of the key tile at `base`."""
+    names = [by_term(s.terms, f"k{{}}_{name}") for name in ("stride", "bits", "index")]
+    if len(s.masks) > 1:
+        w(f"k_stride = {names[0]}\nk_bits = {names[1]}")
+        names[:2] = "k_stride", "k_bits"
+        if not s.listed_keys:
+            offsets(w, "k", *names[:2])
+            places(w, s, "k", *_KEY_ARRAYS)
+    tokens(w, s, "k", "base", *names)
+
+
+def key_load(w: Writer, s: Structure, kind: str) -> None:
+    boxed = s.boxed_keys and kind != "careful"
+    if boxed:
+        w("if BOXES:\n    line = base // k0_stride\n    column = base % k0_stride")
+    inside = None if kind == "full" else "k_inside"
+    load(w, "key", box("k", "key_head", "TILE_K, BLOCK_D") if boxed else "", at(s, "k", "k", "d"), inside, CHANNELS)
+
+
+def value_load(w: Writer, s: Structure, kind: str) -> None:
+    boxed = s.boxed_keys and kind != "careful"
+    inside = None if kind == "full" else "k_inside"
+    by_box = box("v", "key_head", "TILE_K, BLOCK_DV") if boxed else ""
+    load(w, "value", by_box, at(s, "k", "v", "dv"), inside, ("D_V", "BLOCK_DV", "dv"))
+
+
+def state(w: Writer, reads: str) -> None:
+    """The online softmax in base 2: best score, sum of weights, weighted sum of values; `reads` says who goes on from
+    earlier launches."""
+    w(f"""
+        if READS:  # earlier launches may have summed up some keys already
+            reads = ((role & {READS}) > 0) & ({reads})
+            best = tl.load(lse_ptr + row, mask=reads, other=float("-inf")) * LOG2_E
+            total = tl.where(best == float("-inf"), 0.0, 1.0)
+            sum_mask = (best > float("-inf"))[:, None] & (dv < D_V)[None, :]  # others may be unwritten
+            acc = tl.load(sum_ptr + row[:, None] * D_V + dv[None, :], mask=sum_mask, other=0.0)
+        else:
+            best = tl.full([TILE_Q], float("-inf"), tl.float32)
+            total = tl.zeros([TILE_Q], tl.float32)
+            acc = tl.zeros([TILE_Q, BLOCK_DV], tl.float32)
+    """)
+
+
+def _tile(w: Writer, s: Structure, kind: str) -> None:
+    key_tokens(w, s)
+    key_load(w, s, kind)
+    w("score = tl.dot(query, tl.trans(key), input_precision=PRECISION)")
+    scores(w, s, kind)
+    scaled = "score" if s.bag else "score * scale"
+    w(f"""
+        top = tl.maximum(best, tl.max({scaled.replace(" * scale", "")}, 1){"" if s.bag else " * scale"})
+        level = tl.where(top == float("-inf"), 0.0, top)  # a row may have seen no key yet
+        weight = tl.exp2({scaled} - level[:, None])
+        fade = tl.exp2(best - level)
+        total = total * fade + tl.sum(weight, 1)
+        best = top
+    """)
+    if kind == "careful":
+        w("read = tl.max(tl.where(weight == 0.0, 0, 1), 0) > 0")
+    w("""
+        if DROPOUT:
+            weight *= survivors(seed, threshold, survivor, batch, head, q[:, None], k[None, :])
+    """)
+    value_load(w, s, kind)
+    if kind == "careful":
+        w("value = tl.where(read[:, None], value, 0.0)")
+    w("acc = tl.dot(weight.to(value.dtype), value, acc * fade[:, None], input_precision=PRECISION)")
+
+
+def scores(w: Writer, s: Structure, kind: str, q: str = "q[:, None]", k: str = "k[None, :]") -> None:
+    """Scores where nothing is to be read are -inf; of a bag, scores are scaled and have log M added."""
+    if s.bag:
+        w("score = score * scale + tl.load(run + 3).to(tl.float32, bitcast=True)")
+    inside = k.replace("k[", "k_inside[") if "k_slot" else k
+
+    def apply(w: Writer, t: int) -> None:
+        w(
+            f"m = {mask_call(s, t, q, k)} & {inside}"
+            if not s.bag
+            else f"m = tl.where({inside}, {mask_call(s, t, q, k)}, 0)"
+        )
+        if s.bag:
+            w('score = tl.where(m > 0, score + tl.log2(m.to(tl.float32)), float("-inf"))')
+        else:
+            w('score = tl.where(m, score, float("-inf"))')
+
+    masked(w, s, kind, s.terms, apply)
+
+
+def _finish(w: Writer) -> None:
+    w(f"""
+        safe = tl.where(total == 0.0, 1.0, total)
+        acc *= (1.0 / safe)[:, None]
+        lse = tl.where(total == 0.0, float("-inf"), best + tl.log2(safe)) * LN_2
+        lse_mask = q_inside
+        out_mask = q_inside
+        if CHAINED:
+            if KEEPS:  # a later launch goes on from here
+                kept = q_inside & ((role & {KEEPS}) > 0)
+                sum_place = sum_ptr + row[:, None] * D_V + dv[None, :]
+                tl.store(sum_place, acc, mask=kept[:, None] & (dv < D_V)[None, :])
+            lse_mask = q_inside & (role > 0)
+            out_mask = q_inside & ((role & {WRITES}) > 0)
+        tl.store(lse_ptr + row, lse, mask=lse_mask)
+        out_place = row[:, None] * D_V + dv[None, :]
+        tl.store(out_ptr + out_place, acc.to(out_ptr.dtype.element_ty), mask=out_mask[:, None] & (dv < D_V)[None, :])
+    """)

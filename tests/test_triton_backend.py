@@ -1,0 +1,347 @@
+"""The triton backend in Triton's interpreter, on tiny inputs: outputs, lse and gradients against the reference, the
+operators under torch.compile, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import fifteen
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("triton")
+if torch.cuda.is_available():
+    pytest.skip("a GPU runs tests/gpu/test_triton_backend_gpu.py", allow_module_level=True)
+if os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("TRITON_INTERPRET=1 must be set before triton is imported", allow_module_level=True)
+
+import triton_interpreter
+
+import patternc
+from benchmarks import suite
+from patternc.backends import triton_executor, triton_plans, triton_run
+from patternc.backends.reference import Reference
+from patternc.backends.reference import attention as dense
+from patternc.backends.triton_backend import TritonKernels
+from patternc.backends.triton_executor import TritonArtifact
+from patternc.backends.triton_op import attention
+from patternc.backends.triton_schedule import BoundMask, schedule
+from patternc.backends.triton_structure import Mask
+from patternc.plan import FULL
+
+pytestmark = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
+
+SMALL: dict[str, tuple[int, dict[str, Any]]] = {
+    "causal": (1, {}),
+    "local_causal": (2, {"window": 19}),
+    "longformer": (1, {"window": 6, "hubs": 5}),
+    "dilated_blocks": (1, {"block": 4}),
+    "sinks": (2, {"window": 20, "first": 3}),
+    "dilated_window16": (1, {"window": 32, "dilation": 4}),
+    "strided_st": (1, {"stride": 8}),
+    "inblock_dil": (1, {"block": 16, "near": 1, "dense": 8}),
+    "hier": (1, {"near": 4, "reach": 16, "mid": 2, "far": 8}),
+    "document": (2, {}),
+    "longnet": (4, {"levels": [(16, 1), (32, 2), (64, 4)]}),
+}
+"""Heads and parameters of the suite's patterns for some 70 tokens."""
+LENGTHS = {"neighborhood": lambda p: p["H"] * p["W"], "block_diffusion": lambda p: 2 * p["m"]}
+PROGRAMS = [*fifteen.CASES, *fifteen.ON_GRIDS, *fifteen.HALVED]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _interpreter() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        triton_interpreter.mend()
+        patch.setattr(triton_executor, "tile_of", lambda dim, bits: (32, 32))
+        yield
+
+
+def artifact(compiled: patternc.Compiled) -> TritonArtifact:
+    return TritonKernels().emit(compiled.program, compiled.heads, compiled.kv_heads)
+
+
+def inputs(
+    compiled: patternc.Compiled, n: int, n_q: int, batch: int, dtype: torch.dtype = torch.float32, dim: int = 16
+):
+    torch.manual_seed(0)
+    heads, kv_heads = compiled.heads, compiled.kv_heads
+    shapes = [(batch, heads, n_q, dim), (batch, kv_heads, n, dim), (batch, kv_heads, n, dim)]
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+def results(run: Any, q: Any, k: Any, v: Any, **options: Any) -> list[torch.Tensor]:
+    """Output, lse, dq, dk and dv, with gradients that come into both."""
+    out, lse = run(q, k, v, return_lse=True, **options)
+    loss = (out.double() * torch.linspace(-1, 1, out.shape[-1])).sum() + torch.where(lse.isfinite(), lse, 0).sum()
+    return [out, lse, *torch.autograd.grad(loss, (q, k, v))]
+
+
+def check(compiled: patternc.Compiled, n: int, n_q: int | None = None, *, tensors: Any = None, **options: Any) -> None:
+    """The kernels against the reference."""
+    tensors = {name: torch.as_tensor(array) for name, array in (tensors or {}).items()}
+    batch = max([1, *(tensors[t.name].shape[0] for t in compiled.program.tensors if t.batched)])
+    given = inputs(compiled, n, n_q or n, batch)
+    expected = results(
+        Reference().emit(compiled.program, compiled.heads, compiled.kv_heads), *given, tensors=tensors, **options
+    )
+    found = results(artifact(compiled), *given, tensors=tensors, **options)
+    for name, a, b in zip(("out", "lse", "dq", "dk", "dv"), found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+# ------------------------------------------------------------------ every program
+
+
+@pytest.mark.parametrize("case", PROGRAMS, ids=str)
+def test_the_fifteen_programs(case: fifteen.Case) -> None:
+    path = str(fifteen.EXAMPLES / f"{case.name}.spat")
+    kv_heads = 2 if case.heads == 4 else 1
+    compiled = patternc.compile(path, heads=case.heads, kv_heads=kv_heads, layer=case.layer, **case.params)
+    n = LENGTHS[case.name](case.params) if case.name in LENGTHS else 45
+    tensors = fifteen.tensors_of(case, n, batch=2 if case.name == "documents" else 1)
+    assert TritonKernels().supports(compiled.program, "cpu", torch.float32) == []
+    check(compiled, n, n if case.name in LENGTHS else 41, tensors=tensors)
+
+
+@pytest.mark.parametrize("case", suite.SUITE, ids=lambda case: case.name)
+def test_the_suite(case: suite.Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_executor, "tile_of", lambda dim, bits: (16, 16))
+    heads, params = SMALL[case.name]
+    check(patternc.compile(str(case.path), heads=heads, kv_heads=1, **params), 70, tensors=case.tensors(70))
+
+
+def test_rows_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hubs on both sides, for so many processors that a hub's row is shared among them."""
+    monkeypatch.setattr(triton_executor, "tile_of", lambda dim, bits: (16, 16))
+    compiled = patternc.compile("std/global_local", heads=1, hubs=3, window=4)
+    run = artifact(compiled)  # the same executor as that of the check, which holds it weakly
+    check(compiled, 400)
+    (made,) = run.executor._kept.values()
+    assert any(step.tables.merge is not None for step in made.schedule.by_query)
+    assert any(step.tables.merge is not None for step in made.schedule.by_key)
+
+
+def test_heads_without_a_key_and_patterns_without_a_cell() -> None:
+    some = "pattern p() = causal if h == 1 else empty"
+    check(patternc.compile(some, heads=2), 20)
+    check(patternc.compile("pattern p() = empty", heads=2), 20)
+
+
+def test_one_query_and_other_scales() -> None:
+    compiled = patternc.compile("std/local", heads=2, kv_heads=1, window=9)
+    check(compiled, 33, 1)
+    for scale in (-0.4, 0.0):
+        check(compiled, 20, scale=scale)
+
+
+def test_dropout_is_that_of_the_reference() -> None:
+    check(patternc.compile("std/local", heads=2, kv_heads=1, window=9), 33, dropout_p=0.4, seed=9)
+    compiled = patternc.compile("std/local", heads=1, window=9)
+    q, k, v = inputs(compiled, 20, 20, 1)
+    drawn = []
+    for run in (artifact(compiled), Reference().emit(compiled.program, 1, 1)):
+        torch.manual_seed(3)
+        drawn.append(run(q, k, v, dropout_p=0.5))
+    torch.testing.assert_close(*drawn)
+
+
+def test_half_precision_and_strides() -> None:
+    compiled = patternc.compile("std/local", heads=2, window=9)
+    q, k, v = (t.detach() for t in inputs(compiled, 40, 40, 1, torch.float16, dim=24))
+    run = artifact(compiled)
+    out, lse = run(q, k, v, return_lse=True)
+    assert (out.dtype, lse.dtype) == (torch.float16, torch.float32)
+    strided = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (q, k, v)]
+    assert torch.equal(run(*strided), out)
+    assert torch.equal(run(*(t.mT.contiguous().mT for t in (q, k, v))), out)
+
+
+# ------------------------------------------------------------------ what is executed
+
+
+@pytest.mark.parametrize("name", ["hier", "dilated_window16", "longformer"])
+def test_exactly_the_tiles_of_the_plan_are_computed(name: str) -> None:
+    """With masks that keep every cell, attention is that over the cells of all tiles of the plan, each counted once."""
+    heads, params = SMALL[name]
+    compiled = patternc.compile(suite.HERE / "suite" / f"{name}.spat", heads=heads, **params)
+    n, cpu = 70, torch.device("cpu")
+    masks = triton_plans.Masks.of(artifact(compiled).executor.pattern.arrangement)
+    plan = triton_plans.ready(masks, n=n, n_q=n, batch=1, kv_heads=heads, device=cpu, tensors={}, tile=(16, 16)).plan
+    m = torch.zeros(heads, n + 1, n + 1, dtype=torch.int64)
+    for launch in plan.launches:
+        for term in launch.terms:
+            rows, runs = torch.as_tensor(term.by_query.rows), term.by_query
+            for row in range(len(rows) - 1):
+                q = launch.queries.tokens(row, torch.arange(16))
+                for r in range(int(rows[row]), int(rows[row + 1])):
+                    for tile in range(int(runs.first[r]), int(runs.first[r] + runs.count[r])):
+                        k = term.keys.tokens(tile, torch.arange(16))
+                        for h in launch.heads:
+                            m[h, q[:, None], k[None]] += int(runs.weight[r]) if runs.kind[r] == FULL else 1
+    m = m[:, :n, :n]
+    everything = BoundMask(Mask("@triton.jit\ndef MASK(q, k, n, h):\n    return (q == q) & (k == k)"), {})
+    q, k, v = (t.detach() for t in inputs(compiled, n, n, 1))
+    made = schedule(plan, lambda launch: [everything] * len(launch.terms), heads, 1, cpu)
+    out, lse = triton_run.forward(triton_run.Call(made, 0.3), q, k, v)
+    expected, expected_lse = dense(q, k, v, m, 0.3)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(lse, expected_lse.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_plans_are_kept() -> None:
+    """A length is planned once; with run-time tensors, once for both passes, and anew for a changed tensor."""
+    run = artifact(patternc.compile("std/local", heads=1, window=11))
+    q, k, v = inputs(patternc.compile("std/local", heads=1, window=11), 20, 20, 1)
+    for _ in range(3):
+        results(run, q, k, v)
+    assert run.executor.planned == 1
+    compiled = patternc.compile("pattern documents(doc: int[batch, n]) = { q -> k : doc[q] == doc[k] }", heads=1)
+    run = artifact(compiled)
+    doc = torch.arange(20)[None] // 7
+    results(run, q, k, v, tensors={"doc": doc})
+    assert run.executor.planned == 1
+    first = run(q, k, v, tensors={"doc": doc})
+    doc.zero_()
+    second = run(q, k, v, tensors={"doc": doc})
+    assert run.executor.planned == 3
+    assert not torch.equal(first, second)
+    assert torch.equal(run(q, k, v, tensors={"doc": doc.numpy()}), second)
+
+
+def test_structures_do_not_hang_on_numbers() -> None:
+    """Another window, another length: the same source of kernels."""
+    found = []
+    for window, n in ((200, 1000), (333, 5555)):
+        compiled = patternc.compile("std/local", heads=2, window=window)
+        masks = triton_plans.Masks.of(artifact(compiled).executor.pattern.arrangement)
+        cpu = torch.device("cpu")
+        made = triton_plans.ready(masks, n=n, n_q=n, batch=1, kv_heads=2, device=cpu, tensors={}, tile=(128, 64))
+        found.append([step.structure for step in (*made.schedule.by_query, *made.schedule.by_key)])
+    assert found[0] == found[1]
+
+
+def test_source() -> None:
+    source = artifact(patternc.compile("std/local", heads=2, window=100)).source
+    assert "def forward(" in source
+    assert "def mask0(" in source
+    compile(source, "generated", "exec")
+
+
+# ------------------------------------------------------------------ as operators
+
+
+DOCUMENTS = "pattern documents(doc: int[n]) = causal & { q -> k : doc[q] == doc[k] }"
+
+
+def documents() -> tuple[TritonArtifact, list[torch.Tensor], torch.Tensor]:
+    compiled = patternc.compile(DOCUMENTS, heads=2, kv_heads=1)
+    return artifact(compiled), inputs(compiled, 20, 17, 1), torch.arange(20) // 7
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_the_operators_keep_their_contract(seed: int | None) -> None:
+    run, given, doc = documents()
+    p, drawn = (0.0, None) if seed is None else (0.3, torch.tensor(seed))
+    key = run.executor.key
+    torch.library.opcheck(torch.ops.patternc.attention.default, (*given, [doc], key, 0.25, p, drawn))
+    plain = [t.detach() for t in given]
+    out, lse = attention(*plain, [doc], key, 0.25, p, drawn)
+    more = (out, lse, torch.ones_like(out), None if seed else lse, [doc], key, 0.25, p, drawn, True, seed is None)
+    torch.library.opcheck(torch.ops.patternc.attention_backward.default, (*plain, *more))
+
+
+@pytest.mark.parametrize("dropout_p", [0.0, 0.2])
+def test_one_graph_under_torch_compile(dropout_p: float) -> None:
+    run, given, doc = documents()
+
+    def call(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> Any:
+        return run(q * 2, k, v, tensors={"doc": doc}, dropout_p=dropout_p, **options)
+
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    pair = []
+    for function in (call, compiled):
+        torch.manual_seed(1)
+        pair.append(results(function, *given))
+    assert all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
+
+
+def test_no_gradients_of_gradients() -> None:
+    run, given, doc = documents()
+    out = run(*given, tensors={"doc": doc})
+    (gradient,) = torch.autograd.grad(out.square().sum(), given[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="no second-order gradients"):
+        gradient.sum().backward()
+    out, _ = attention(*given, [doc], run.executor.key, 0.25, 0.0, None)
+    (gradient,) = torch.autograd.grad(out.square().sum(), given[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="no second-order gradients"):
+        gradient.sum().backward()
+
+
+def test_only_the_gradients_asked_for() -> None:
+    run, (q, k, v), doc = documents()
+    everything = results(run, q, k, v, tensors={"doc": doc})
+    for wanted in (0, 1, 2):
+        given = [t if i == wanted else t.detach() for i, t in enumerate((q, k, v))]
+        out, lse = run(*given, tensors={"doc": doc}, return_lse=True)
+        loss = (out.double() * torch.linspace(-1, 1, out.shape[-1])).sum() + lse.sum()
+        (gradient,) = torch.autograd.grad(loss, given[wanted])
+        assert torch.equal(gradient, everything[2 + wanted])
+
+
+def test_nothing_to_compute() -> None:
+    run = artifact(patternc.compile("std/local", heads=1, window=5))
+    q = torch.randn(0, 1, 9, 16, requires_grad=True)
+    out = run(q, q, q)
+    assert out.shape == q.shape
+    out.sum().backward()
+    assert q.grad is not None
+
+
+# ------------------------------------------------------------------ what is refused
+
+
+def test_reasons_against() -> None:
+    program = patternc.compile("std/local", heads=1).program
+    backend = TritonKernels()
+    assert backend.supports(program, "cpu", torch.float32) == []
+    assert "float64" in backend.supports(program, "cpu", torch.float64)[0]
+    assert "CUDA" in backend.supports(program, "mps", torch.float32)[0]
+    assert "no CUDA device" in backend.supports(program, "cuda", torch.bfloat16)[0]
+    wide = patternc.compile("pattern p(w: int = 12345678901) = { q -> k : q - k < w }", heads=1).program
+    assert "32 bits" in backend.supports(wide, "cpu", torch.float32)[0]
+
+
+def test_wrong_arguments() -> None:
+    run, (q, k, v), doc = documents()
+    with pytest.raises(TypeError, match="run-time tensor"):
+        run(q, k, v)
+    with pytest.raises(TypeError, match="docs"):
+        run(q, k, v, tensors={"docs": doc})
+    with pytest.raises(ValueError, match="shape"):
+        run(q, k, v, tensors={"doc": doc[:3]})
+    with pytest.raises(ValueError, match="float64"):
+        run(q.double(), k.double(), v.double(), tensors={"doc": doc})
+    wide = torch.randn(1, 2, 9, 300)
+    with pytest.raises(ValueError, match="up to 256"):
+        run(wide, wide[:, :1], wide[:, :1], tensors={"doc": doc[:9]})
+
+
+def test_triton_is_not_imported_before_it_is_needed() -> None:
+    code = (
+        "import sys, torch; from patternc.backends.triton_backend import TritonKernels; "
+        "assert TritonKernels().supports(None, 'cpu', torch.float32); assert 'triton' not in sys.modules"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_sizes_of_tiles() -> None:
+    """Tiles get smaller where channels and bits get more."""
+    sizes = [np.prod(triton_plans.tile_of(dim, bits)) for dim, bits in ((64, 16), (128, 16), (256, 16), (256, 32))]
+    assert sizes == sorted(sizes, reverse=True)

@@ -1,0 +1,209 @@
+"""The generated kernels, under Triton's interpreter, on plans made by brute force: outputs, lse and gradients against
+dense float64 attention."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported
+torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+import triton_plans as plans  # noqa: E402
+
+from patternc.backends import triton_run  # noqa: E402
+from patternc.backends.triton_schedule import schedule  # noqa: E402
+from patternc.plan import LISTED, Layout  # noqa: E402
+
+DEVICE = torch.device("cpu")
+
+
+def reference(m, q, k, v, scale, d_out, d_lse):
+    """Dense attention in float64 under multiplicities (B or 1, heads, n_q, n): out, lse, dq, dk, dv."""
+    q, k, v = (t.double().requires_grad_() for t in (q, k, v))
+    group = q.shape[1] // k.shape[1]
+    score = (q @ k.repeat_interleave(group, 1).mT * scale).exp() * m
+    total = score.sum(-1)
+    lse = total.log()
+    empty = total == 0
+    out = score / total.masked_fill(empty, 1)[..., None] @ v.repeat_interleave(group, 1)
+    loss = (out * d_out.double()).sum() + (total.masked_fill(empty, 1).log() * d_lse.double()).sum()
+    return out, lse, *torch.autograd.grad(loss, (q, k, v))
+
+
+def check(
+    plan, masks, m, *, cut=0, kv_heads=None, batch=1, dim=16, dim_v=None, dtype=torch.float32, split=False, scale=0.3,
+    boxes=False, unread=None,
+):  # fmt: skip
+    """Compare all passes of a plan with the reference for M in positions: (heads, n, n) or (B, heads, n, n). Queries
+    and keys that M leaves alone hold the number `unread`, if it is given."""
+    torch.manual_seed(0)
+    n, n_q, heads = plan.n, plan.n_q, plan.heads
+    if cut:  # launches are known by identity
+        pieces, masks_of = plans.cut(plan, cut), masks
+        whole = {id(c): la for c, la in zip(pieces.launches, plan.launches, strict=True)}
+        plan, masks = pieces, lambda launch: masks_of(whole[id(launch)])
+    kv_heads, dim_v = kv_heads or heads, dim_v or dim
+    q = torch.randn(batch, heads, n_q, dim, dtype=dtype)
+    k = torch.randn(batch, kv_heads, n, dim, dtype=dtype)
+    v = torch.randn(batch, n, kv_heads, dim_v, dtype=dtype).transpose(1, 2)
+    d_out = torch.randn(batch, heads, n_q, dim_v, dtype=dtype)
+    d_lse = torch.randn(batch, heads, n_q)
+    m = (m if m.ndim == 4 else m[None])[..., n - n_q :, :]
+    wanted = reference(m, q, k, v, scale, d_out, d_lse)
+    if unread is not None:
+        read = m.expand(batch, heads, n_q, n) > 0
+        q, d_out = (t.masked_fill(~read.any(-1)[..., None], unread) for t in (q, d_out))
+        none = ~read.unflatten(1, (kv_heads, -1)).any(2).any(-2)
+        k, v = (t.masked_fill(none[..., None], unread) for t in (k, v))
+    made = schedule(plan, masks, kv_heads, batch, DEVICE, split=split)
+    call = triton_run.Call(made, scale, boxes=boxes)
+    out, lse = triton_run.forward(call, q, k, v)
+    found = out, lse, *triton_run.backward(call, q, k, v, out, lse, d_out, d_lse)
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+    for name, a, b in zip(("out", "lse", "dq", "dk", "dv"), found, wanted, strict=True):
+        torch.testing.assert_close(
+            a.double(), b, rtol=tolerance, atol=tolerance, msg=lambda t, name=name: f"{name}: {t}"
+        )
+
+
+def banded(n, width, stride=1):
+    i = torch.arange(n)
+    d = i[:, None] - i[None, :]
+    return ((d.abs() <= width) & (d % stride == 0)).int()
+
+
+@pytest.mark.parametrize("cut", [0, 2], ids=["whole", "cut"])
+@pytest.mark.parametrize("split", [False, True], ids=["joint", "split"])
+@pytest.mark.parametrize(
+    ("queries", "keys"),
+    [(Layout(), Layout(6, 4)), (Layout(3, 1), Layout(3, 1)), (Layout(8, 4), Layout(16, 1)), (Layout(6, 4), Layout())],
+    ids=str,
+)
+def test_layouts(queries, keys, split, cut):
+    n, n_q = 51, 40
+    m = banded(n, 21, 3)[None]
+    launch = plans.launch((0,), None, plans.axis(queries, n - n_q, n, 16), [(m[0], plans.axis(keys, 0, n, 16))])
+    check(plans.plan(n, n_q, 1, 16, 16, [launch]), lambda _: [plans.dense(m, False)], m, split=split, cut=cut)
+
+
+@pytest.mark.parametrize("cut", [0, 1], ids=["whole", "cut"])
+@pytest.mark.parametrize("split", [False, True], ids=["joint", "split"])
+def test_terms_launches_heads_and_batch_rows(split, cut):
+    n, heads = 70, 4
+    i = torch.arange(n)
+    near, far = banded(n, 9), ((i[None, :] % 4 == 0) & (i[:, None] >= 20)).int().expand(n, n) * (1 - banded(n, 9))
+    column = banded(n, n, 8) * (1 - near) * (1 - far)
+    whole = near + far + column
+    other = banded(n, 30, 2)
+    consecutive = Layout()
+    both = plans.launch(
+        (0, 1),
+        None,
+        plans.axis(consecutive, 0, n, 16),
+        [(near, plans.axis(consecutive, 0, n, 16)), (far, plans.axis(Layout(4, 1), 0, n, 16))],
+    )
+    rest = plans.launch(
+        (0, 1), None, plans.axis(Layout(8, 1), 0, n, 16), [(column, plans.axis(Layout(8, 1), 0, n, 16))]
+    )
+    alone = plans.launch(
+        (2, 3), (0, 1), plans.axis(Layout(2, 1), 0, n, 16), [(other, plans.axis(Layout(2, 1), 0, n, 16))]
+    )
+    masks = {
+        both: [plans.dense(t.expand(heads, n, n), False) for t in (near, far)],
+        rest: [plans.dense(column.expand(heads, n, n), False)],
+        alone: [plans.dense(other.expand(heads, n, n), False)],
+    }
+    m = torch.stack([whole, whole, other, other])
+    check(
+        plans.plan(n, n, heads, 16, 16, [both, rest, alone]),
+        masks.get,
+        m,
+        kv_heads=2,
+        batch=2,
+        dim=24,
+        dim_v=40,
+        split=split,
+        cut=cut,
+    )
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["joint", "split"])
+def test_bags(split):
+    n = 60
+    m = banded(n, 40) + 2 * banded(n, 17) + (torch.arange(n)[None, :] < 16)
+    m[5] = 0
+    launch = plans.launch((0,), None, plans.axis(Layout(), 0, n, 16), [(m, plans.axis(Layout(2, 1), 0, n, 16))])
+    check(plans.plan(n, n, 1, 16, 16, [launch]), lambda _: [plans.dense(m[None], True)], m[None], split=split)
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["joint", "split"])
+@pytest.mark.parametrize(
+    ("queries", "keys", "n", "n_q"),
+    [
+        (Layout(), Layout(), 45, 40), (Layout(4, 1), Layout(8, 4), 48, 48), (Layout(6, 4), Layout(3, 1), 48, 36),
+        (Layout(3, 1), Layout(5, 1), 48, 40), (Layout(5, 1), Layout(2, 2), 48, 48),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_boxes(queries, keys, n, n_q, split):
+    """Tiles by tensor descriptors; the last two have lines that are not whole."""
+    m = banded(n, 21, 3)[None]
+    launch = plans.launch((0,), None, plans.axis(queries, n - n_q, n, 16), [(m[0], plans.axis(keys, 0, n, 16))])
+    plan = plans.plan(n, n_q, 1, 16, 16, [launch])
+    check(plan, lambda _: [plans.dense(m, False)], m, split=split, boxes=True, dim=24, dim_v=16, batch=2)
+
+
+@pytest.mark.parametrize("unread", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("boxes", [False, True], ids=["pointers", "boxes"])
+@pytest.mark.parametrize("cut", [0, 1], ids=["whole", "cut"])
+def test_what_nobody_reads_may_hold_anything(boxes, cut, unread):
+    n = 70
+    near, far = banded(n, 9), banded(n, n, 8) * (1 - banded(n, 9))
+    for m in (near, far):
+        m[5:20], m[:, 11::3] = 0, 0
+    launches = [
+        plans.launch((0, 1), None, plans.axis(layout, 0, n, 16), [(m, plans.axis(layout, 0, n, 16))])
+        for m, layout in ((near, Layout()), (far, Layout(2, 1)))
+    ]
+    masks = {la: [plans.dense(m.expand(2, n, n), False)] for la, m in zip(launches, (near, far), strict=True)}
+    plan, m = plans.plan(n, n, 2, 16, 16, launches), (near + far).expand(2, n, n)
+    check(plan, masks.get, m, kv_heads=1, cut=cut, boxes=boxes, unread=unread)
+
+
+def test_rows_without_tiles_take_no_program():
+    """Of later launches; the first one writes what no launch computes."""
+    n = 64
+    near, far = banded(n, 5), torch.zeros(n, n, dtype=torch.int32)
+    near[48:], far[16:32, 40:] = 0, 1
+    launches = [plans.launch((0,), None, plans.axis(Layout(), 0, n, 16), [(m, plans.axis(Layout(), 0, n, 16))])
+                for m in (near, far)]  # fmt: skip
+    masks = {la: [plans.dense(m[None], False)] for la, m in zip(launches, (near, far), strict=True)}
+    plan = plans.plan(n, n, 1, 16, 16, launches)
+    made = schedule(plan, masks.get, 1, 1, DEVICE)
+    assert [len(step.tables.items) for step in made.by_query] == [4, 1]
+    assert [len(step.tables.items) for step in made.by_key] == [4, 2]
+    check(plan, masks.get, (near + far)[None])
+
+
+@pytest.mark.parametrize("overlap", [False, True], ids=["disjoint", "overlapping"])
+def test_lists(overlap):
+    n = 61
+    hub = torch.arange(n) % 7 == 2
+    rows = (hub[:, None] & (torch.arange(n)[None, :] % 3 > 0)).int()
+    others = banded(n, 9) * (1 if overlap else (~hub)[:, None]) * (1 - rows)
+    first, second = hub.nonzero().flatten(), torch.arange(n) if overlap else (~hub).nonzero().flatten()
+    keys = torch.arange(n)[torch.arange(n) % 3 > 0]
+    a = plans.launch((0,), None, plans.axis(LISTED, 0, n, 16, first), [(rows, plans.axis(LISTED, 0, n, 16, keys))])
+    b = plans.launch((0,), None, plans.axis(LISTED, 0, n, 16, second), [(others, plans.axis(Layout(), 0, n, 16))])
+    masks = {a: [plans.dense(rows[None], False)], b: [plans.dense(others[None], False)]}
+    check(plans.plan(n, n, 1, 16, 16, [a, b]), masks.get, (rows + others)[None])
+
+
+def test_half_precision_and_uneven_tiles():  # the interpreter has no products of bfloat16
+    n = 70
+    m = torch.tril(torch.ones(n, n, dtype=torch.int32))[None]
+    launch = plans.launch((0,), None, plans.axis(Layout(), 0, n, 32), [(m[0], plans.axis(Layout(), 0, n, 16))])
+    check(plans.plan(n, n, 1, 32, 16, [launch]), lambda _: [plans.dense(m, False)], m, dtype=torch.float16)
