@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import patternc
+from patternc.analysis import planner
 from patternc.backends import torch_run
 from patternc.plan import FULL, PARTIAL, Axis, Plan, Runs, TermTiles
 
@@ -127,6 +128,13 @@ LAYOUTS = {
 LENGTH = 1536
 
 
+@pytest.fixture
+def layouts_at_every_length(monkeypatch):
+    monkeypatch.setattr(planner, "SHORT", 0)
+    monkeypatch.setattr(torch_run, "SHORT", 0)
+
+
+@pytest.mark.usefixtures("layouts_at_every_length")
 @pytest.mark.parametrize("major", ["by_query", "by_key"])
 @pytest.mark.parametrize("fault", [too_short, too_long, full_for_partial, lost_row, lost_lane])
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -138,6 +146,7 @@ def test_planted_faults_are_found_under_layouts(name, fault, major, plant):
     judge(patternc.verify(attention, n=LENGTH, batch=1, head_dim=16), major)
 
 
+@pytest.mark.usefixtures("layouts_at_every_length")
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_agreement_under_layouts(name):
     attention = patternc.compile(f"pattern p{LAYOUTS[name][0]}", heads=2, kv_heads=1)
