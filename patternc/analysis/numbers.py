@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from patternc.analysis.elementwise import (
     Array,
@@ -62,11 +62,12 @@ def _operators(op: str) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any],
 
 
 class Number:
-    """A number or condition of some kind; a subclass says in `compute` what the operators do."""
+    """A number or condition of some kind. As == makes a condition, it has no hash."""
 
     __slots__ = ()
     rank = 0
-    __hash__ = None  # type: ignore[assignment]  # == makes a condition
+    compute: ClassVar[Callable[..., Any]]
+    """(operator, arguments) -> result: what the operators do, which each subclass says."""
     __add__, __radd__ = _operators("+")
     __sub__, __rsub__ = _operators("-")
     __mul__, __rmul__ = _operators("*")
@@ -88,10 +89,6 @@ class Number:
 
     def __bool__(self) -> bool:
         raise TypeError("a condition on many cells has no single truth value")
-
-    @classmethod
-    def compute(cls, op: str, *args: Any) -> Any:
-        raise NotImplementedError
 
 
 # ------------------------------------------------------------------ functions beside the operators
