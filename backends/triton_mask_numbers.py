@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable
 
 from patternc import ir
 from patternc.backends.triton_mask_facts import Fact, Facts, Space, UnsupportedPatternError
+from patternc.backends.triton_mask_names import table_name
 from patternc.backends.triton_mask_text import (
     AND,
     ATOM,
@@ -35,14 +37,7 @@ SHAPE = "(q + k).shape"
 _INFIX = {"+": PLUS, "-": PLUS, "*": TIMES, "^": XOR}
 
 
-def table_name(tensor: str) -> str:
-    """The part of an argument's name that says which run-time tensor it belongs to; no two have the same."""
-    assert tensor.isidentifier(), "the parser lets no other name through"
-    plain = tensor.isascii() and not (tensor.startswith("x") and tensor.endswith("_"))
-    return tensor if plain else f"x{tensor.encode().hex()}_"
-
-
-class NumberPrinter:
+class NumberPrinter(ABC):
     """Adds the lines of one function; `wide` says that its integers are int64, else they are int32."""
 
     def __init__(self, lines: Lines, facts: Facts, uses: Counter[int], wide: bool) -> None:
@@ -54,13 +49,13 @@ class NumberPrinter:
         self.bound: dict[str, Text] = {}
         """The names of quantified variables."""
 
+    @abstractmethod
     def holds(self, node: ir.Scalar, space: Space) -> Text:
         """Where a condition has a value and is true."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fails(self, node: ir.Scalar, space: Space) -> Text:
         """Where a condition has a value and is false."""
-        raise NotImplementedError
 
     # -------------------------------------------------------------- naming
 

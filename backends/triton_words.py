@@ -11,13 +11,13 @@ import triton.language as tl
 
 
 @triton.jit
-def nonzero(b):  # type: ignore[no-untyped-def]
+def nonzero(b):
     """A divisor that does not fault: 1 in place of 0, where the quotient has no value and is not used."""
     return tl.where(b == 0, 1, b)
 
 
 @triton.jit
-def floor_divide(a, b):  # type: ignore[no-untyped-def]
+def floor_divide(a, b):
     """⌊a / b⌋ of integers, b not 0; Triton's own `//` rounds towards zero."""
     quotient = a // b
     rest = a - quotient * b
@@ -25,14 +25,14 @@ def floor_divide(a, b):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def modulo(a, b):  # type: ignore[no-untyped-def]
+def modulo(a, b):
     """a - b · ⌊a / b⌋ of integers, b not 0: it has the sign of b."""
     rest = a % b
     return tl.where((rest != 0) & ((rest < 0) != (b < 0)), rest + b, rest)
 
 
 @triton.jit
-def power(a, b):  # type: ignore[no-untyped-def]
+def power(a, b):
     """a ** b of integers of one type by repeated squaring; 1 for b < 0, where the power has no value."""
     bits: tl.constexpr = b.dtype.primitive_bitwidth - 1
     exponent = tl.where(b < 0, 0, b)
@@ -45,7 +45,7 @@ def power(a, b):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def power_of_two(b):  # type: ignore[no-untyped-def]
+def power_of_two(b):
     """2 ** b in the type of b, wrapped; 1 for b < 0, where the power has no value."""
     bits: tl.constexpr = b.dtype.primitive_bitwidth
     one = tl.where(b == b, 1, b)
@@ -53,7 +53,7 @@ def power_of_two(b):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def ceil_log2(a):  # type: ignore[no-untyped-def]
+def ceil_log2(a):
     """The smallest e with 2^e >= a, in the type of a; 0 for a < 1."""
     bits: tl.constexpr = a.dtype.primitive_bitwidth - 1
     result = tl.where(a == a, 0, a)
@@ -63,26 +63,26 @@ def ceil_log2(a):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def smaller(a, b):  # type: ignore[no-untyped-def]
+def smaller(a, b):
     """The minimum of reals; NaN if either is."""
     return tl.where((a < b) | (a != a), a, b)
 
 
 @triton.jit
-def larger(a, b):  # type: ignore[no-untyped-def]
+def larger(a, b):
     """The maximum of reals; NaN if either is."""
     return tl.where((a > b) | (a != a), a, b)
 
 
 @triton.jit
-def whole(a):  # type: ignore[no-untyped-def]
+def whole(a):
     """An element of a run-time tensor of integers as int32 if its type fits, else as int64."""
     narrow: tl.constexpr = (a.dtype.primitive_bitwidth < 32) or (a.dtype == tl.int32)
     return a.to(tl.int32) if narrow else a.to(tl.int64)
 
 
 @triton.jit
-def belongs(table, at, first, rows, columns, stride, steps, row, column):  # type: ignore[no-untyped-def]
+def belongs(table, at, first, rows, columns, stride, steps, row, column):
     """Whether a set of cells holds (row, column): its table, packed by triton_tables, starts at element `at`. Nothing
     outside the table is read."""
     table += tl.cast(at, tl.int64)
@@ -96,7 +96,7 @@ def belongs(table, at, first, rows, columns, stride, steps, row, column):  # typ
 
 
 @triton.jit
-def in_bitmap(words, stride, row, column, inside):  # type: ignore[no-untyped-def]
+def in_bitmap(words, stride, row, column, inside):
     """Whether bit `column` of a row is set; a row has `stride` words of 32 bits."""
     place = tl.cast(row, tl.int64) * stride + (column >> 5)
     word = tl.load(words + place, mask=inside, other=0)
@@ -104,7 +104,7 @@ def in_bitmap(words, stride, row, column, inside):  # type: ignore[no-untyped-de
 
 
 @triton.jit
-def in_runs(bounds, rows, stride, steps, row, column, inside):  # type: ignore[no-untyped-def]
+def in_runs(bounds, rows, stride, steps, row, column, inside):
     """Whether a run of a row holds the column. Row r has the runs bounds[r] up to bounds[r + 1], in order; after the
     bounds lie the first columns of all runs, and `stride` elements later their ends. `steps` halvings find the last
     run that starts at or before the column."""

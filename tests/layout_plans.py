@@ -29,18 +29,15 @@ def plan_of(terms: list[DrawnTerm], tile_q: int, tile_k: int) -> Plan:
     launches = []
     for members in _by_queries(terms):
         first = terms[members[0]]
-        queries = _axis(first.queries, n - n_q, n, tile_q, first.listed_queries)
-        keys = {i: _axis(terms[i].keys, 0, n, tile_k, terms[i].listed_keys) for i in members}
+        queries = axis(first.queries, n - n_q, n, tile_q, first.listed_queries)
+        keys = {i: axis(terms[i].keys, 0, n, tile_k, terms[i].listed_keys) for i in members}
         for b in range(batch):
             users: dict[tuple, list[int]] = {}
             for h in range(heads):
-                grids = tuple(_grid(terms[i].m[b, h], queries, keys[i]) for i in members)
+                grids = tuple(grid(terms[i].m[b, h], queries, keys[i]) for i in members)
                 users.setdefault(grids, []).append(h)
             for grids, who in users.items():
-                tiles = [
-                    TermTiles(i, keys[i], _runs(grid, keys[i]), _runs(tuple(zip(*grid, strict=True)), queries))
-                    for i, grid in zip(members, grids, strict=True)
-                ]
+                tiles = [term_tiles(i, found, queries, keys[i]) for i, found in zip(members, grids, strict=True)]
                 launches.append(Launch(tuple(who), (b,), queries, tuple(tiles)))
     return Plan(n, n_q, heads, tile_q, tile_k, tuple(launches))
 
@@ -62,15 +59,20 @@ def _by_queries(terms: list[DrawnTerm]) -> Iterable[list[int]]:
     return groups.values()
 
 
-def _axis(layout: Layout, start: int, stop: int, tile: int, positions: torch.Tensor | None) -> Axis:
+def axis(layout: Layout, start: int, stop: int, tile: int, positions: torch.Tensor | None = None) -> Axis:
+    """An axis; `positions` are those of a listed one."""
     if positions is None:
         return Axis(layout, start, stop, tile)
-    missing = torch.full((-len(positions) % tile,), stop)
+    missing = torch.full((-len(positions) % tile,), stop, dtype=positions.dtype)
     return Axis(LISTED, start, stop, tile, torch.cat([positions, missing]))
 
 
 Kind = tuple[int, int] | None
 """Kind and weight of a tile, None if nothing in it is read."""
+
+
+Grid = tuple[tuple[Kind, ...], ...]
+"""By tile of queries, then by tile of keys."""
 
 
 def tokens(axis: Axis) -> Iterator[list[int]]:
@@ -80,7 +82,8 @@ def tokens(axis: Axis) -> Iterator[list[int]]:
         yield [token for token in found if token != axis.stop]
 
 
-def _grid(m: torch.Tensor, queries: Axis, keys: Axis) -> tuple[tuple[Kind, ...], ...]:
+def grid(m: torch.Tensor, queries: Axis, keys: Axis) -> Grid:
+    """What the tiles are, of a term of multiplicities (n_q, n)."""
     first, columns = queries.start, list(tokens(keys))
     return tuple(
         tuple(_kind(m[[q - first for q in rows]][:, across]) for across in columns) for rows in tokens(queries)
@@ -94,7 +97,11 @@ def _kind(cells: torch.Tensor) -> Kind:
     return (FULL, low) if low == high else (PARTIAL, 0)
 
 
-def _runs(grid: tuple[tuple[Kind, ...], ...], across: Axis) -> Runs:
+def term_tiles(number: int, grid: Grid, queries: Axis, keys: Axis) -> TermTiles:
+    return TermTiles(number, keys, _runs(grid, keys), _runs(tuple(zip(*grid, strict=True)), queries))
+
+
+def _runs(grid: Grid, across: Axis) -> Runs:
     rows, first, count, kind, weight = [0], [], [], [], []
     for row in grid:
         places = ((place, value, place // across.per_lane) for place, value in enumerate(row))

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 import triton_plans as plans  # noqa: E402
+from layout_plans import axis  # noqa: E402
 
 from patternc.backends import triton_run  # noqa: E402
 from patternc.backends.triton_schedule import schedule  # noqa: E402
@@ -85,7 +86,7 @@ def banded(n, width, stride=1):
 def test_layouts(queries, keys, split, cut):
     n, n_q = 51, 40
     m = banded(n, 21, 3)[None]
-    launch = plans.launch((0,), None, plans.axis(queries, n - n_q, n, 16), [(m[0], plans.axis(keys, 0, n, 16))])
+    launch = plans.launch((0,), None, axis(queries, n - n_q, n, 16), [(m[0], axis(keys, 0, n, 16))])
     check(plans.plan(n, n_q, 1, 16, 16, [launch]), lambda _: [plans.dense(m, False)], m, split=split, cut=cut)
 
 
@@ -102,15 +103,11 @@ def test_terms_launches_heads_and_batch_rows(split, cut):
     both = plans.launch(
         (0, 1),
         None,
-        plans.axis(consecutive, 0, n, 16),
-        [(near, plans.axis(consecutive, 0, n, 16)), (far, plans.axis(Layout(4, 1), 0, n, 16))],
+        axis(consecutive, 0, n, 16),
+        [(near, axis(consecutive, 0, n, 16)), (far, axis(Layout(4, 1), 0, n, 16))],
     )
-    rest = plans.launch(
-        (0, 1), None, plans.axis(Layout(8, 1), 0, n, 16), [(column, plans.axis(Layout(8, 1), 0, n, 16))]
-    )
-    alone = plans.launch(
-        (2, 3), (0, 1), plans.axis(Layout(2, 1), 0, n, 16), [(other, plans.axis(Layout(2, 1), 0, n, 16))]
-    )
+    rest = plans.launch((0, 1), None, axis(Layout(8, 1), 0, n, 16), [(column, axis(Layout(8, 1), 0, n, 16))])
+    alone = plans.launch((2, 3), (0, 1), axis(Layout(2, 1), 0, n, 16), [(other, axis(Layout(2, 1), 0, n, 16))])
     masks = {
         both: [plans.dense(t.expand(heads, n, n), False) for t in (near, far)],
         rest: [plans.dense(column.expand(heads, n, n), False)],
@@ -135,7 +132,7 @@ def test_bags(split):
     n = 60
     m = banded(n, 40) + 2 * banded(n, 17) + (torch.arange(n)[None, :] < 16)
     m[5] = 0
-    launch = plans.launch((0,), None, plans.axis(Layout(), 0, n, 16), [(m, plans.axis(Layout(2, 1), 0, n, 16))])
+    launch = plans.launch((0,), None, axis(Layout(), 0, n, 16), [(m, axis(Layout(2, 1), 0, n, 16))])
     check(plans.plan(n, n, 1, 16, 16, [launch]), lambda _: [plans.dense(m[None], True)], m[None], split=split)
 
 
@@ -151,7 +148,7 @@ def test_bags(split):
 def test_boxes(queries, keys, n, n_q, split):
     """Tiles by tensor descriptors; the last two have lines that are not whole."""
     m = banded(n, 21, 3)[None]
-    launch = plans.launch((0,), None, plans.axis(queries, n - n_q, n, 16), [(m[0], plans.axis(keys, 0, n, 16))])
+    launch = plans.launch((0,), None, axis(queries, n - n_q, n, 16), [(m[0], axis(keys, 0, n, 16))])
     plan = plans.plan(n, n_q, 1, 16, 16, [launch])
     check(plan, lambda _: [plans.dense(m, False)], m, split=split, boxes=True, dim=24, dim_v=16, batch=2)
 
@@ -165,7 +162,7 @@ def test_what_nobody_reads_may_hold_anything(boxes, cut, unread):
     for m in (near, far):
         m[5:20], m[:, 11::3] = 0, 0
     launches = [
-        plans.launch((0, 1), None, plans.axis(layout, 0, n, 16), [(m, plans.axis(layout, 0, n, 16))])
+        plans.launch((0, 1), None, axis(layout, 0, n, 16), [(m, axis(layout, 0, n, 16))])
         for m, layout in ((near, Layout()), (far, Layout(2, 1)))
     ]
     masks = {la: [plans.dense(m.expand(2, n, n), False)] for la, m in zip(launches, (near, far), strict=True)}
@@ -178,7 +175,7 @@ def test_rows_without_tiles_take_no_program():
     n = 64
     near, far = banded(n, 5), torch.zeros(n, n, dtype=torch.int32)
     near[48:], far[16:32, 40:] = 0, 1
-    launches = [plans.launch((0,), None, plans.axis(Layout(), 0, n, 16), [(m, plans.axis(Layout(), 0, n, 16))])
+    launches = [plans.launch((0,), None, axis(Layout(), 0, n, 16), [(m, axis(Layout(), 0, n, 16))])
                 for m in (near, far)]  # fmt: skip
     masks = {la: [plans.dense(m[None], False)] for la, m in zip(launches, (near, far), strict=True)}
     plan = plans.plan(n, n, 1, 16, 16, launches)
@@ -196,8 +193,8 @@ def test_lists(overlap):
     others = banded(n, 9) * (1 if overlap else (~hub)[:, None]) * (1 - rows)
     first, second = hub.nonzero().flatten(), torch.arange(n) if overlap else (~hub).nonzero().flatten()
     keys = torch.arange(n)[torch.arange(n) % 3 > 0]
-    a = plans.launch((0,), None, plans.axis(LISTED, 0, n, 16, first), [(rows, plans.axis(LISTED, 0, n, 16, keys))])
-    b = plans.launch((0,), None, plans.axis(LISTED, 0, n, 16, second), [(others, plans.axis(Layout(), 0, n, 16))])
+    a = plans.launch((0,), None, axis(LISTED, 0, n, 16, first), [(rows, axis(LISTED, 0, n, 16, keys))])
+    b = plans.launch((0,), None, axis(LISTED, 0, n, 16, second), [(others, axis(Layout(), 0, n, 16))])
     masks = {a: [plans.dense(rows[None], False)], b: [plans.dense(others[None], False)]}
     check(plans.plan(n, n, 1, 16, 16, [a, b]), masks.get, (rows + others)[None])
 
@@ -205,5 +202,5 @@ def test_lists(overlap):
 def test_half_precision_and_uneven_tiles():  # the interpreter has no products of bfloat16
     n = 70
     m = torch.tril(torch.ones(n, n, dtype=torch.int32))[None]
-    launch = plans.launch((0,), None, plans.axis(Layout(), 0, n, 32), [(m[0], plans.axis(Layout(), 0, n, 16))])
+    launch = plans.launch((0,), None, axis(Layout(), 0, n, 32), [(m[0], axis(Layout(), 0, n, 16))])
     check(plans.plan(n, n, 1, 32, 16, [launch]), lambda _: [plans.dense(m, False)], m, dtype=torch.float16)

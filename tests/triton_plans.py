@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import torch
+from layout_plans import grid, term_tiles
 
 from patternc.backends.triton_schedule import BoundMask
 from patternc.backends.triton_structure import Argument, Mask
-from patternc.plan import FULL, PARTIAL, Axis, Launch, Layout, Plan, Runs, TermTiles, Work
+from patternc.plan import Axis, Launch, Plan, Runs, Work
 
 TABLE = """
 @triton.jit
@@ -25,50 +25,10 @@ def dense(m: torch.Tensor, bag: bool) -> BoundMask:
     return BoundMask(Mask(TABLE.format("" if bag else " > 0"), (argument,), bag), {"m": m.int().contiguous()})
 
 
-def axis(layout: Layout, start: int, stop: int, tile: int, listed: torch.Tensor | None = None) -> Axis:
-    """An axis; `listed` are the positions of a listed one."""
-    if not layout.listed:
-        return Axis(layout, start, stop, tile)
-    padded = torch.full((max(1, -(-len(listed) // tile)) * tile,), stop, dtype=torch.int32)
-    padded[: len(listed)] = listed
-    return Axis(layout, start, stop, tile, padded)
-
-
-def slots(a: Axis) -> torch.Tensor:
-    """(tiles, tile) tokens."""
-    return torch.as_tensor(a.tokens(torch.arange(a.tiles)[:, None], torch.arange(a.tile)[None]))
-
-
-def term(number: int, m: torch.Tensor, queries: Axis, keys: Axis) -> TermTiles:
-    """The tiles of a term of multiplicities (n, n) in positions."""
-    q, k = slots(queries), slots(keys)
-    kinds = [[_kind(m, x[x < queries.stop], y[y < keys.stop]) for y in k] for x in q]
-    turned = [list(column) for column in zip(*kinds, strict=True)]
-    return TermTiles(number, keys, _runs(kinds, keys), _runs(turned, queries))
-
-
-def _kind(m: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> tuple[int, int] | None:
-    cells = m[q][:, k]
-    if not cells.numel() or not cells.any():
-        return None
-    return (FULL, int(cells.min())) if cells.min() == cells.max() else (PARTIAL, 0)
-
-
-def _runs(kinds: list[list[tuple[int, int] | None]], across: Axis) -> Runs:
-    rows, found = [0], []
-    for row in kinds:
-        marked = [(tile // across.per_lane, kind) for tile, kind in enumerate(row)]
-        for value, group in itertools.groupby(enumerate(marked), key=lambda item: item[1]):
-            if value[1] is not None:
-                places = [place for place, _ in group]
-                found.append((places[0], len(places), *value[1]))
-        rows.append(len(found))
-    columns = zip(*found, strict=True) if found else ((), (), (), ())
-    return Runs(*(torch.tensor(c, dtype=torch.int32) for c in (rows, *columns)))
-
-
 def launch(heads, batch, queries: Axis, terms: list[tuple[torch.Tensor, Axis]]) -> Launch:
-    return Launch(heads, batch, queries, tuple(term(i, m, queries, keys) for i, (m, keys) in enumerate(terms)))
+    """The tiles of terms of multiplicities (n, n) in positions, and their axes of keys."""
+    found = [term_tiles(i, grid(m[queries.start :], queries, keys), queries, keys) for i, (m, keys) in enumerate(terms)]
+    return Launch(heads, batch, queries, tuple(found))
 
 
 def plan(n: int, n_q: int, heads: int, tile_q: int, tile_k: int, launches: list[Launch]) -> Plan:
