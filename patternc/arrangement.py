@@ -29,7 +29,8 @@ class Term:
 @dataclass(frozen=True, slots=True)
 class HeadClass:
     """Heads of one pattern, which is closed but for n, and the terms that it is split into: the multiplicities of the
-    terms add up to the pattern's, and where that is a set the terms are disjoint."""
+    terms add up to the pattern's, and where that is a set the terms are disjoint. Between the passes `terms` and
+    `layout` the terms of a set are only alternatives, which may overlap."""
 
     heads: tuple[int, ...]
     pattern: ir.Pattern

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
+from patternc import ir
 from patternc.analysis.tiles import TooMuchWorkError
 from patternc.arrangement import HeadClass, Term
 from patternc.layout_words import amount, layouts_words, ranges, ways_words
@@ -13,15 +15,19 @@ from patternc.passes.balance import PROCESSORS
 from patternc.passes.estimate import Way
 from patternc.passes.layout import Story, Trial
 from patternc.passes.nature import is_set
+from patternc.passes.row_classes import classes_of
 from patternc.plan import CONSECUTIVE, Launch, Layout, Plan, Work
 from patternc.planning import Planned
 from patternc.printer import text
+from patternc.rewrite import walk
 from patternc.statistics import Consecutive, Statistics, imbalance, plan_bytes
 
 MOST_CELLS = 1 << 22
 """Cells in partial tiles that are looked at for each term; some 0.3 s. Figures that are estimated are marked."""
 MOST_WORK = 1 << 26
 """Boxes and cells that are looked at to tell what consecutive tokens would cost; some 3 s."""
+MOST_CLASSES = 8
+"""Up to so many classes of rows are told one by one."""
 OTHERS = 2
 """How many of the layouts that did not win are named, beside consecutive tokens."""
 
@@ -120,7 +126,8 @@ def _cost(story: Story, objective: str) -> Lines:
         yield "", story.reason
         return
     unit = "weighed by time, " if objective == "time" else ""
-    unit = f"pairs per query ({unit}at n = {story.n:,})"
+    chosen = any(isinstance(node, ir.Top | ir.Sample) for arm in story.arms for node in walk(arm))
+    unit = f"pairs per query ({unit}at n = {story.n:,}{', where all that may be selected counts' * chosen})"
     won, *others = story.trials
     if all(way.plain for way in won.ways):
         yield "cost", f"≈ {amount(story.plain)} {unit}; {story.reason}"
@@ -151,7 +158,7 @@ def _figures(planned: Planned, kind: Kind) -> Lines:
     """Pairs, and the tiles of the layouts beside those of consecutive tokens."""
     part = planned.of_heads(kind.heads)
     consecutive = Consecutive(part.plan, part.meanings, part.xp)
-    found = part.statistics(MOST_CELLS, consecutive)
+    found = part.statistics(MOST_CELLS)
     about = "" if found.exact else "≈ "
     share = float(f"{found.density * planned.plan.heads / len(kind.heads):.3g}")
     yield "pairs", f"{about}{_rounded(found)} wanted (density {about}{share:g}), {found.computed_pairs:,} computed"
@@ -204,6 +211,7 @@ def _shards(planned: Planned, kind: Kind) -> Lines:
 def _schedule(plan: Plan, planned: Planned) -> Lines:
     for i, launch in enumerate(plan.launches, 1):
         yield f"launch {i}", _launch(launch)
+        yield "", _row_classes(launch, planned.xp)
     yield "balance", f"imbalance {imbalance(plan, planned.xp):.3f} on {PROCESSORS} processors{_cuts(plan)}"
     yield "tables", _size(plan_bytes(plan))
 
@@ -218,8 +226,27 @@ def _launch(launch: Launch) -> str:
     return f"{heads}: {work}"
 
 
+def _row_classes(launch: Launch, xp: Any) -> str:
+    """The classes of its rows of queries: in each of which every row has the runs of the one before, moved along."""
+    counts, lanes = classes_of(launch, xp), launch.queries.lanes
+    each = counts[: len(counts) // lanes]
+    if lanes > 1 and len(each) <= MOST_CLASSES and counts == each * lanes and sum(each) == launch.queries.per_lane:
+        return f"{_classes_words(each)} in each of {lanes:,} lanes"
+    return _classes_words(counts)
+
+
+def _classes_words(counts: Sequence[int]) -> str:
+    if len(counts) > 1 and max(counts) == 1:
+        return "no row is like the one before"
+    if len(counts) > MOST_CLASSES:
+        return f"{len(counts):,} classes of rows, the largest of {_count(max(counts), 'row')}"
+    each = f": {', '.join(f'{count:,}' for count in counts)}" if len(counts) > 1 else ""
+    return f"{_count(len(counts), 'class')} of rows{each}"
+
+
 def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'s' * (number != 1)}"
+    plural = "es" if word.endswith("s") else "s"
+    return f"{number:,} {word}{plural * (number != 1)}"
 
 
 def _cuts(plan: Plan) -> str:

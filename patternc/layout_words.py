@@ -39,7 +39,8 @@ def ways_words(ways: Sequence[Way]) -> str:
 def _side_words(queries: Layout, keys: list[Layout]) -> str:
     if keys == [queries]:
         return layout_words(queries)
-    return f"queries: {layout_words(queries)}, keys: {', '.join(map(layout_words, keys))}"
+    *most, last = map(layout_words, keys)
+    return f"queries: {layout_words(queries)}, keys: {', '.join(most)}{' and ' * bool(most)}{last}"
 
 
 def ordinal(number: int) -> str:

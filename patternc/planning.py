@@ -14,7 +14,7 @@ from patternc.analysis.planner import shorter
 from patternc.arrangement import Arrangement
 from patternc.plan import TILE_K, TILE_Q, Plan
 from patternc.runtime_tensors import as_arrays
-from patternc.statistics import Consecutive, Statistics, statistics
+from patternc.statistics import Statistics, statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class Planned:
     tensors: Mapping[str, Any]
     """The run-time tensors as arrays."""
 
-    def statistics(self, most: int | None = None, consecutive: Consecutive | None = None) -> Statistics:
+    def statistics(self, most: int | None = None) -> Statistics:
         """Exact counts of a complete plan; estimates, if no more than `most` cells of a term may be looked at."""
-        return statistics(self.plan, self.meanings, self.xp, most=most, consecutive=consecutive)
+        return statistics(self.plan, self.meanings, self.xp, most=most)
 
     def of_heads(self, heads: Sequence[int]) -> Planned:
         """The part of the schedule that these heads follow."""
@@ -60,5 +60,5 @@ def planned(
     checked = {} if static else as_arrays(tensors, program.tensors, n, arrangement.heads)
     arrays = {name: xp.asarray(array) for name, array in checked.items()}
     make = partial(Meanings, n=n, n_q=n_q, tensors=arrays, xp=xp)
-    meanings, plan = shorter(make, arrangement, tile)
+    meanings, plan = shorter(make, n, arrangement, tile)
     return Planned(plan, meanings, xp, meanings.arrangement, arrays)

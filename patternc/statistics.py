@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from patternc import fold, ir
 from patternc.analysis.evaluate import Meaning
 from patternc.analysis.meanings import Meanings
 from patternc.analysis.measure import kept_pairs
 from patternc.analysis.tiles import Area, Counter, classify, consecutive_area
+from patternc.arrangement import HeadClass
 from patternc.passes.balance import PROCESSORS, followers, row_costs, stages
 from patternc.passes.nature import is_set
+from patternc.passes.tiles import tiles
 from patternc.plan import PARTIAL, Launch, Plan, Runs, TermTiles, Work
 
 FEW = 8
@@ -49,13 +52,11 @@ class Statistics:
     """Whether wanted_pairs, and what follows from it, is counted; else it is estimated."""
 
 
-def statistics(
-    plan: Plan, meanings: Meanings, xp: Any, *, most: int | None = None, consecutive: Consecutive | None = None
-) -> Statistics:
+def statistics(plan: Plan, meanings: Meanings, xp: Any, *, most: int | None = None) -> Statistics:
     """Counts the pairs of `plan`, whose multiplicities are `meanings`; with `most`, only so many cells of each term's
-    partial tiles are looked at. `consecutive` has tilings of the same multiplicities, if some are known already."""
+    partial tiles are looked at."""
     area, tiles = plan.tile_q * plan.tile_k, tile_counts(plan, meanings)
-    wanted, exact = _wanted(plan, meanings, xp, most, consecutive or Consecutive(plan, meanings, xp))
+    wanted, exact = _wanted(plan, meanings, xp, most)
     return Statistics(
         density=wanted / (plan.heads * (meanings.batch or 1) * plan.n_q * plan.n),
         wanted_pairs=wanted,
@@ -152,19 +153,42 @@ def _all_rows(meanings: Meanings) -> list[int | None]:
 # ------------------------------------------------------------------ pairs
 
 
-def _wanted(plan: Plan, meanings: Meanings, xp: Any, most: int | None, consecutive: Consecutive) -> tuple[int, bool]:
+def _wanted(plan: Plan, meanings: Meanings, xp: Any, most: int | None) -> tuple[int, bool]:
     """Pairs with M > 0 of all heads and batch rows, and whether they are counted. Terms of a set are disjoint, so their
-    pairs add up; of a bag that has several the whole pattern is tiled."""
-    count = _Count(meanings, xp, most, consecutive)
+    pairs add up; those of a bag are tiled again, each without the pairs of those before it."""
     heads = sorted({h for launch in plan.launches for h in launch.heads})
     bags = {h for h in heads if len(meanings.terms(h)) > 1 and not is_set(meanings.of(h, 0).pattern)}
-    total = 0
-    for launch in plan.launches:
-        for term in launch.terms:
-            for h in set(launch.heads) - bags:
-                total += sum(count.term(launch, term, h, b) for b in _rows(launch, meanings))
-    for h in bags:
-        total += sum(count.whole(h, b) for b in _all_rows(meanings))
+    total, exact = _pairs(plan, meanings, xp, most, set(heads) - bags)
+    if not bags:
+        return total, exact
+    classes = tuple(_apart(own) for own in meanings.arrangement.classes if not bags.isdisjoint(own.heads))
+    supports = meanings.rearranged(replace(meanings.arrangement, classes=classes))
+    more, counted = _pairs(tiles(supports, plan.tile_q, plan.tile_k), supports, xp, most, bags)
+    return total + more, exact and counted
+
+
+def _apart(own: HeadClass) -> HeadClass:
+    """The class with the support of each term, without those of the terms before it."""
+    terms, before = [], list[ir.Pattern]()
+    for term in own.terms:
+        alone = [fold.complement(other, other.span) for other in before]
+        span, support = term.pattern.span, ir.Support(term.pattern, span=term.pattern.span)
+        terms.append(replace(term, pattern=fold.product([support, *alone], span)))
+        lists = [listed for listed in (term.listed_queries, term.listed_keys) if listed is not None]
+        before.append(fold.product([support, *lists], span))
+    return replace(own, terms=tuple(terms))
+
+
+def _pairs(plan: Plan, meanings: Meanings, xp: Any, most: int | None, heads: set[int]) -> tuple[int, bool]:
+    """The pairs of all terms of heads, and whether they are counted."""
+    count = _Count(meanings, xp, most)
+    total = sum(
+        count.term(launch, term, h, b)
+        for launch in plan.launches
+        for term in launch.terms
+        for h in heads.intersection(launch.heads)
+        for b in _rows(launch, meanings)
+    )
     return total, count.exact
 
 
@@ -172,8 +196,8 @@ class _Count:
     """Pairs with M > 0, counted or, beyond `most` cells in partial tiles, estimated; `exact` says which. Heads and
     batch rows that share a multiplicity and tiles share the count."""
 
-    def __init__(self, meanings: Meanings, xp: Any, most: int | None, consecutive: Consecutive) -> None:
-        self._meanings, self._xp, self._most, self._consecutive = meanings, xp, most, consecutive
+    def __init__(self, meanings: Meanings, xp: Any, most: int | None) -> None:
+        self._meanings, self._xp, self._most = meanings, xp, most
         self._known: dict[tuple[int, int], int] = {}
         self.exact = True
 
@@ -183,14 +207,6 @@ class _Count:
         key = (id(meaning), id(term))
         if key not in self._known:
             self._known[key] = self._pairs(meaning, term.by_query, Area(launch.queries, term.keys))
-        return self._known[key]
-
-    def whole(self, h: int, b: int | None) -> int:
-        """Of the whole pattern of one head and batch row."""
-        meaning = self._meanings.of(h, b)
-        key = (id(meaning), 0)
-        if key not in self._known:
-            self._known[key] = self._pairs(meaning, self._consecutive.runs(h, b), self._consecutive.area)
         return self._known[key]
 
     def _pairs(self, meaning: Meaning, runs: Runs, area: Area) -> int:

@@ -21,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--examples", type=int, help="examples of the larger properties, 2,000 in CI; the others scale with them"
     )
     parser.addoption("--update-goldens", action="store_true", help="write the goldens anew instead of comparing")
+    parser.addoption("--exhaustive", action="store_true", help="also run the cases that are left out for time")
 
 
 @pytest.fixture
@@ -37,8 +38,16 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
     return compare
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is marked as exhaustive, unless it is asked for."""
+    left_out = [] if config.getoption("--exhaustive") else [i for i in items if i.get_closest_marker("exhaustive")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The same examples in every run, unless their number is given: then they are drawn anew."""
+    config.addinivalue_line("markers", "exhaustive: one of many alike; run with --exhaustive")
     number = config.getoption("--examples")
     if number is not None:
         os.environ["PATTERNC_EXAMPLES"] = str(number)  # read where test modules set up their properties

@@ -50,13 +50,15 @@ Layout = tuple[int, int] | str
 
 @cache
 def layouts(n: int, tile: int, radices: tuple[int, ...] = ()) -> dict[Layout, Array]:
-    """All layouts (stride, width) that are tried, with their orders."""
+    """All layouts (stride, width) that are tried, with their orders; of those of one order, the first."""
     found: dict[Layout, Array] = {}
+    known: set[bytes] = set()
     for stride in strides(n, radices):
         for width in (1 << e for e in range(tile.bit_length())):
             if width <= min(tile, stride) and tile % width == 0:
                 slots = order(n, tile, stride, width)
-                if slots.size <= MOST_SLOTS * n:
+                if slots.size <= MOST_SLOTS * n and slots.tobytes() not in known:
+                    known.add(slots.tobytes())
                     found[stride, width] = slots
     return found
 
@@ -70,24 +72,48 @@ class Best:
     keys: Layout
 
 
+@dataclass(frozen=True, eq=False)
+class Side:
+    """A layout of one side of a mask."""
+
+    name: Layout
+    slots: Array
+    touched: Array
+    """(tiles, words): of each tile, bit by bit, the tokens of the other side that a token of it is wanted with."""
+    least: int
+    """No layout of the other side makes fewer tiles: each holds so many of these bits at most as it has tokens."""
+
+
 def best_pair(mask: Array, tile_q: int, tile_k: int, radices: tuple[int, ...] = ()) -> Best:
-    """The best of all pairs of a layout of queries with a layout of keys."""
-    n_q, n = mask.shape
+    """The best of all pairs of a layout of queries with a layout of keys. Pairs that cannot be better than what is
+    found already, by what either side needs at least, are not counted out."""
+    n_q, _ = mask.shape
     if not mask.any():
         return Best(0, (1, 1), (1, 1))
-    of_queries = {**layouts(n_q, tile_q, radices), "listed": listing(np.flatnonzero(mask.any(1)), n_q, tile_q)}
-    of_keys = {**layouts(n, tile_k, radices), "listed": listing(np.flatnonzero(mask.any(0)), n, tile_k)}
-    every = np.concatenate(list(of_queries.values()))
-    starts = np.cumsum([0, *(len(slots) for slots in of_queries.values())][:-1])
-    by_key = _packed(mask.T)
+    of_queries, of_keys = _sides(mask, tile_q, tile_k, radices), _sides(mask.T, tile_k, tile_q, radices)
     best = Best(mask.size, (1, 1), (1, 1))
-    for keys, slots in of_keys.items():
-        touched = np.unpackbits(_any(by_key, slots).view(np.uint8), axis=1, count=n_q)
-        tiles = np.add.reduceat(_count(_any(_packed(touched.T), every)), starts)
-        least = int(tiles.argmin())
-        if tiles[least] < best.tiles:
-            best = Best(int(tiles[least]), list(of_queries)[least], keys)
+    for keys in of_keys:
+        if max(keys.least, of_queries[0].least) >= best.tiles:
+            break
+        by_query = _packed(np.unpackbits(keys.touched.view(np.uint8), axis=1, count=n_q).T)
+        for queries in of_queries:
+            if queries.least >= best.tiles:
+                break
+            tiles = int(_count(_any(by_query, queries.slots)).sum())
+            if tiles < best.tiles:
+                best = Best(tiles, queries.name, keys.name)
     return best
+
+
+def _sides(mask: Array, tile: int, across: int, radices: tuple[int, ...]) -> list[Side]:
+    """The layouts of the rows of a mask, by what they need at least; tiles have `across` tokens of the other side."""
+    rows = _packed(mask)
+    every = {**layouts(len(mask), tile, radices), "listed": listing(np.flatnonzero(mask.any(1)), len(mask), tile)}
+    found = []
+    for name, slots in every.items():
+        touched = _any(rows, slots)
+        found.append(Side(name, slots, touched, int((-(-_count(touched) // across)).sum())))
+    return sorted(found, key=lambda side: side.least)
 
 
 def tiles_of(mask: Array, queries: Array, keys: Array) -> int:

@@ -1,4 +1,4 @@
-"""The measured patterns at a length of 1,024 tokens, with parameters to match, and the natural arms of each.
+"""The measured patterns at lengths of 1,024 and 4,096 tokens, with parameters to match, and the natural arms of each.
 
 A tile of 32 × 16 is to them about what one of 128 × 64 is to the patterns at 16,384 tokens. The arms are what a person
 would write the pattern as a union (or sum) of; nothing here knows the compiler.
@@ -6,6 +6,7 @@ would write the pattern as a union (or sum) of; nothing here knows the compiler.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from benchmarks import suite
 
 Array = np.ndarray
 LENGTH = 1024
+LONG = 4096
+"""The length of the exhaustive search."""
 Arms = Callable[[Array, Array], Sequence[Array]]
 
 
@@ -25,6 +28,7 @@ class Scaled:
     None if it has one arm. The oracle tries `radices` as strides, besides its own."""
 
     name: str
+    n: int
     params: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Array] = field(default_factory=dict)
     arms: Arms | None = None
@@ -43,16 +47,16 @@ class Scaled:
 
     def masks(self, h: int) -> list[Array]:
         """The arms of head h as masks (n, n)."""
-        q, k = np.arange(LENGTH)[:, None], np.arange(LENGTH)[None]
+        q, k = np.arange(self.n)[:, None], np.arange(self.n)[None]
         if self.name == "longnet":
             levels = [[level] for level in self.params["levels"]]
             return [suite.longnet(q, k, h, levels=level) > 0 for level in levels]
         if self.arms is None:
-            return [self.case.multiplicities(LENGTH, h=h, **self.params, **self.tensors) > 0]
-        return [np.broadcast_to(arm, (LENGTH, LENGTH)) for arm in self.arms(q, k)]
+            return [self.case.multiplicities(self.n, h=h, **self.params, **self.tensors) > 0]
+        return [np.broadcast_to(arm, (self.n, self.n)) for arm in self.arms(q, k)]
 
 
-FLAG = suite.flags(LENGTH, 0)
+FLAG = suite.flags(LONG, 0)
 
 
 def longformer(q: Array, k: Array) -> list[Array]:
@@ -93,26 +97,32 @@ def block_column(q: Array, k: Array) -> list[Array]:
     return [q // 64 == k // 64, k % 16 == 0]
 
 
-SCALED = (
-    Scaled("causal"),
-    Scaled("local_causal", {"window": 256}),
-    Scaled("longformer", {"window": 64, "hubs": 32}, arms=longformer),
-    Scaled("dilated_blocks", {"block": 16}),
-    Scaled("sinks", {"window": 256, "first": 16}, arms=sinks),
-    Scaled("dilated_window16", {"window": 256, "dilation": 4}),
-    Scaled("strided_st", {"stride": 32}, arms=strided_st),
-    Scaled("inblock_dil", {"block": 64, "dense": 32}, arms=inblock_dil),
-    Scaled("hier", {"near": 16, "reach": 64}, arms=hier),
-    Scaled("document", tensors={"ids": suite.documents(LENGTH, 6, 0)}),
-    Scaled("longnet", {"levels": [(256, 1), (512, 2), (1024, 4)]}),
-    Scaled("neighborhood13", {"H": 32, "W": 32, "size": 7}),
-    Scaled("fixed", {"block": 32, "summary": 2}, arms=fixed),
-    Scaled("two_dilations", {"near": 64, "fine": 2, "far": 256, "coarse": 8}, arms=two_dilations),
-    Scaled("comb", {"window": 256}),
-    Scaled("coprime_axes"),
-    Scaled("coprime_difference"),
-    Scaled("head_dilations", {"window": 32}),
-    Scaled("flagged", {"window": 64}, tensors={"flag": FLAG}, arms=flagged),
-    Scaled("block_column", {"block": 64, "stride": 16}, arms=block_column),
-    Scaled("strided_heads", {"stride": 32}),
-)
+def scaled(n: int) -> tuple[Scaled, ...]:
+    """All patterns at a length, a square of at most LONG tokens."""
+    side = math.isqrt(n)
+    return (
+        Scaled("causal", n),
+        Scaled("local_causal", n, {"window": 256}),
+        Scaled("longformer", n, {"window": 64, "hubs": 32}, arms=longformer),
+        Scaled("dilated_blocks", n, {"block": 16}),
+        Scaled("sinks", n, {"window": 256, "first": 16}, arms=sinks),
+        Scaled("dilated_window16", n, {"window": 256, "dilation": 4}),
+        Scaled("strided_st", n, {"stride": 32}, arms=strided_st),
+        Scaled("inblock_dil", n, {"block": 64, "dense": 32}, arms=inblock_dil),
+        Scaled("hier", n, {"near": 16, "reach": 64}, arms=hier),
+        Scaled("document", n, tensors={"ids": suite.documents(n, 6 * n // LENGTH, 0)}),
+        Scaled("longnet", n, {"levels": [(n // 4, 1), (n // 2, 2), (n, 4)]}),
+        Scaled("neighborhood13", n, {"H": side, "W": side, "size": 7}),
+        Scaled("fixed", n, {"block": 32, "summary": 2}, arms=fixed),
+        Scaled("two_dilations", n, {"near": 64, "fine": 2, "far": 256, "coarse": 8}, arms=two_dilations),
+        Scaled("comb", n, {"window": 256}),
+        Scaled("coprime_axes", n),
+        Scaled("coprime_difference", n),
+        Scaled("head_dilations", n, {"window": 32}),
+        Scaled("flagged", n, {"window": 64}, tensors={"flag": FLAG[:n]}, arms=flagged),
+        Scaled("block_column", n, {"block": 64, "stride": 16}, arms=block_column),
+        Scaled("strided_heads", n, {"stride": 32}),
+    )
+
+
+SCALED, AT_LENGTH = scaled(LENGTH), scaled(LONG)

@@ -66,7 +66,8 @@ def test_every_tile_is_in_one_item(terms, heads, processors):
     for row, items in pieces(found).items():
         assert [start for start, _ in items] == [0, *(stop for _, stop in items[:-1])]
         assert items[-1][1] == total[row]
-        assert (len(items) > 1) == (total[row] >= share + LEAST_PIECE), "long rows alone are cut"
+        if total.max() >= share + LEAST_PIECE:
+            assert (len(items) > 1) == (total[row] >= share + LEAST_PIECE), "long rows alone are cut"
         if len(items) > 1:
             assert min(stop - start for start, stop in items) >= LEAST_PIECE
             assert max(stop - start for start, stop in items) <= share
@@ -78,8 +79,8 @@ def test_every_tile_is_in_one_item(terms, heads, processors):
 def test_the_fewest_cuts(costs, processors):
     """Wrap-around makes at most one cut for every processor that long rows fill."""
     found = work(costs, processors=processors)
-    if found is not None:
-        share = max(2 * LEAST_PIECE, -(-sum(costs) // processors))
+    share = max(2 * LEAST_PIECE, -(-sum(costs) // processors))
+    if found is not None and max(costs) >= share + LEAST_PIECE:
         assert found.row.shape[0] - len(costs) <= sum(c for c in costs if c >= share + LEAST_PIECE) // share
 
 
@@ -95,6 +96,26 @@ def test_no_table_where_the_order_costs_next_to_nothing():
     assert work(costs) is None
     assert work(costs[:100]) is None
     assert work(costs[:400]) is not None
+
+
+@given(st.lists(st.integers(20, 40), min_size=1, max_size=60), st.integers(1, 9), st.integers(2, 140))
+def test_the_last_round_is_shared(costs, heads, processors):
+    """Rows are cut for it only if that saves time, and what the last round then takes is shared by all."""
+    found = work(costs, heads=heads, processors=processors)
+    if found is None or max(map(len, pieces(found).values())) == 1:
+        return
+    plan = planned((costs, [1]), heads=heads)
+    before, after = imbalance(plan, NUMPY, processors), imbalance(balance(plan, NUMPY, processors), NUMPY, processors)
+    share = max(2 * LEAST_PIECE, -(-sum(costs) * heads // processors))
+    assert max(costs) >= share + LEAST_PIECE or after < before
+
+
+def test_equal_rows_in_three_rounds():
+    found = work([52] * 43, heads=8)
+    assert sorted(len(items) for items in pieces(found).values()) == [1] * 33 + [3] * 10
+    plan = planned(([52] * 43, [1]), heads=8)
+    assert imbalance(plan, NUMPY) > 1.15
+    assert imbalance(balance(plan, NUMPY), NUMPY) < 1.03
 
 
 def test_equal_rows_keep_their_order():

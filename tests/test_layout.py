@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from importlib import import_module
+from typing import Any
 
 import arms
 import numpy as np
@@ -12,6 +14,9 @@ from hypothesis import strategies as st
 
 import patternc
 from patternc import ir
+from patternc.analysis.arrays import NUMPY
+from patternc.analysis.planner import plan
+from patternc.analysis.tiles import Counter
 from patternc.arrangement import HeadClass
 from patternc.passes.arranged import arranged, arranged_with_story
 from patternc.passes.disjoint import terms_of
@@ -59,6 +64,9 @@ pattern p() = causal & sum(segment(w, r) for w, r in [(2048, 1), (4096, 2), (819
         ("{ q -> k : (q - k) % 3 == 0 and (q - k) % 5 == 0 }", [((15, 1), (15, 1))]),
         ("{ q -> k : q % 3 == 0 and k % 5 == 0 }", [((3, 1), (5, 1))]),
         ("pattern p(flag: bool[n]) = { q -> k : abs(q - k) < 64 or flag[k] }", [PLAIN, ((1, 1), "listed")]),
+        ("cover(64) { q -> k : q % 64 == 0 and abs(q - k) <= 128 } | cover(64) { q -> k : q % 1024 == 0 }",
+         [((1024, 64), (1, 1))]),
+        ("sample(9, of = causal & { q -> k : (q - k) % 16 == 0 }, seed = 1)", [((16, 1), (16, 1))]),
         ("pattern p(length: int[batch]) = { q -> k : k < length }", [PLAIN]),
         ("pattern p(doc: int[batch, n]) = causal & { q -> k : doc[q] == doc[k] }", [PLAIN]),
     ],
@@ -202,3 +210,54 @@ def test_work_is_bounded(name: str) -> None:
     start = time.process_time()
     arranged(program, heads)
     assert time.process_time() - start < 3  # some 0.3 s alone
+
+
+def test_a_program_is_arranged_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    module, calls = import_module("patternc.passes.arranged"), []
+    study = module.study
+    monkeypatch.setattr(module, "study", lambda *args: calls.append(args) or study(*args))
+    attention = patternc.compile("std/strided", heads=2, backend="torch")
+    attention.plan(600)
+    attention.explain(700)
+    attention.save(tmp_path / "attention.py")
+    assert attention.source is not None
+    assert arranged(attention.program, 2) is attention.arrangement()
+    assert len(calls) == 1
+    attention.stats(600, tile=(64, 64))
+    assert len(calls) == 2
+    arranged(attention.program, 1)
+    assert len(calls) == 3
+
+
+def test_few_arrangements_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("patternc.passes.arranged")
+    monkeypatch.setattr(module, "KEPT", 2)
+    monkeypatch.setattr(module, "_kept", type(module._kept)())
+    program = patternc.compile("std/local", heads=4).program
+    made = [arranged(program, heads) for heads in (1, 2, 3)]
+    assert len(module._kept) == 2
+    assert arranged(program, 3) is made[2]
+    assert arranged(program, 1) is not made[0]
+
+
+def test_a_cover_has_the_periods_of_its_pattern() -> None:
+    """Rows that see everything stand in every 1,024 tokens: they are found without looking at every tile."""
+    counter, n = Counter(), 1 << 16
+    made = arranged(patternc.compile("std/hierarchical", heads=1).program, 1)
+    found = plan(made, n=n, tensors={}, xp=NUMPY, counter=counter)
+    computed = sum(int(x.by_query.count.sum()) for launch in found.launches for x in launch.terms)
+    (whole,) = plan(made.whole(), n=n, tensors={}, xp=NUMPY).launches
+    assert computed <= 0.75 * int(whole.terms[0].by_query.count.sum())
+    assert counter.boxes + counter.cells < 20 * computed
+
+
+def test_lists_that_are_too_dear_to_look_at_come_last() -> None:
+    """The budget is spent when the arms are made disjoint: a choice is made all the same."""
+    source = """
+    pattern segment(w: tokens, r: int) = { i -> j : i // w == j // w and i % w % r == h % r }
+    pattern p(levels: [(tokens, int)] = [(6, 3), (7, 2), (8, 2)]) = far & near - support(longnet)
+      where longnet = sum(segment(w, r) for w, r in levels)
+            far = cover(4) { q -> k : k % 6 != 2 }
+            near = blocks(5) { q -> k : q % 4 < 2 and cdiv(q // 4, 1) != h }
+    """
+    assert [c.heads for c in classes(source, heads=4)] == [(0,), (1,), (2,), (3,)]

@@ -142,7 +142,10 @@ def test_arms_are_what_may_want_layouts_of_their_own(condition: str, expected: l
         ("blocks(64) { q -> k : q % 4 == 0 }", {Radix(256, "q")}),
         ("blocks(2) blocks(3) { q -> k : k // 5 % 7 == 0 }", {Radix(210, "k")}),
         ("{ q -> k : (4 * q + 2) % 8 == 2 }", {Radix(2, "q")}),
-        ("cover(8) { q -> k : q % 64 == 0 }", set()),
+        ("cover(8) { q -> k : q % 64 == 0 }", {Radix(64, "q")}),
+        ("cover(8) { q -> k : q % 12 == 0 or k % 4 == 0 }", {Radix(24, "q")}),
+        ("blocks(2) cover(8) { q -> k : k % 6 == 0 }", {Radix(48, "k")}),
+        ("sample(2, of = { q -> k : (q - k) % 4 == 0 }, seed = 1)", {Radix(4, "kq")}),
         ("causal", set()),
     ],
 )

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from patternc.analysis.arrays import NUMPY
 from patternc.analysis.numbers import indicator
 from patternc.analysis.tiles import Area, classify, consecutive_area
-from patternc.passes.row_classes import RowClass, row_classes
-from patternc.plan import Axis, Layout, Runs
+from patternc.passes.row_classes import RowClass, classes_of, row_classes
+from patternc.plan import Axis, Launch, Layout, Runs, TermTiles
 
 PREDICATES = [
     lambda q, k: indicator((q - k >= 0) & (q - k < 9)),
@@ -77,3 +77,13 @@ def test_every_lane_of_a_dilation_has_its_classes() -> None:
     found = row_classes(classify(dilated, area, NUMPY).by_query, area.queries, area.keys, NUMPY)
     assert len(found) <= 16 * 5
     assert np.sum([own.count for own in found]) == area.rows
+
+
+def test_classes_of_a_launch_end_where_those_of_a_term_do() -> None:
+    area = consecutive_area(0, 2048, 2048, 128, 64)
+    near = lambda q, k: indicator((q - k >= 0) & (q - k < 512))
+    first = lambda q, k: indicator((k < 64) & (q >= 640))
+    tilings = [classify(predicate, area, NUMPY) for predicate in (near, first)]
+    terms = tuple(TermTiles(i, area.keys, t.by_query, t.by_key) for i, t in enumerate(tilings))
+    assert classes_of(Launch((0,), None, area.queries, terms[:1]), NUMPY) == [1, 3, 12]
+    assert classes_of(Launch((0,), None, area.queries, terms), NUMPY) == [1, 3, 1, 11]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from patternc import ir
 from patternc.analysis import relation
 from patternc.analysis.arrays import NUMPY
+from patternc.analysis.axes import axis_of
 from patternc.analysis.boxes import bounds
 from patternc.analysis.enclosures import interval
 from patternc.analysis.evaluate import Meaning
@@ -29,10 +30,9 @@ from patternc.analysis.tiles import (
     TooMuchWorkError,
     classify,
     consecutive_area,
-    grid_kinds,
 )
 from patternc.backends.torch_arrays import TorchArrays
-from patternc.plan import FULL, PARTIAL, Axis, Layout, Runs
+from patternc.plan import CONSECUTIVE, FULL, PARTIAL, Axis, Layout, Runs
 
 LENGTHS = st.one_of(st.integers(1, 24), st.integers(1, 60))
 
@@ -144,18 +144,6 @@ def test_tensors_give_the_tables_of_numpy(pattern: ir.Pattern, n: int, seed: int
             mine, theirs = (getattr(getattr(tiling, major), name) for tiling in (found, expected))
             assert np.array_equal(mine.numpy(), theirs)
             assert mine.numpy().dtype == theirs.dtype == np.int32
-
-
-@settings(max_examples=100)
-@given(bags(), drawn_areas(), st.integers(0, 3), st.integers(0, 9))
-def test_one_look_at_all_tiles_is_sound(pattern: ir.Pattern, area: Area, h: int, seed: int) -> None:
-    mask, meaning = masks(pattern, area.n, area.n_q, h, seed)
-    expected = expected_table(mask, area)
-    possible, full, weight = grid_kinds(meaning, area, NUMPY, Counter())
-    assert (possible | (expected == 0)).all()
-    assert not (full & ~possible).any()
-    assert np.array_equal(weight[full], expected[full])
-    assert not weight[~full].any()
 
 
 @settings(max_examples=120)
@@ -283,6 +271,35 @@ def test_the_right_layout_decides_what_consecutive_tiles_cannot(tile: tuple[int,
     assert computed < 1.25 * 65536 * 513
     assert int(runs.count[runs.kind == FULL].sum()) > 0.5 * int(runs.count.sum())
     assert counter.boxes <= 8 * (len(runs.first) + area.rows)
+
+
+def test_lines_of_wide_tiles_are_enclosed_before_cells_are_looked_at() -> None:
+    counter, n = Counter(), 32768
+    area = Area(Axis(Layout(128, 64), 0, n, 128), Axis(CONSECUTIVE, 0, n, 64))
+    distance = lambda q, k: abs(q // 64 - k // 64)
+    blocks = lambda q, k: indicator((distance(q, k) <= 2) | (distance(q, k) == 4))
+    runs = classify(blocks, area, NUMPY, counter).by_query
+    assert counter.cells == 0
+    assert counter.boxes <= 8 * int(runs.count.sum())
+
+
+def test_few_cells_tell_a_partial_tile_of_a_long_period() -> None:
+    counter, area = Counter(), consecutive_area(0, 8192, 8192, 128, 64)
+    sparse = lambda q, k: indicator((q % 12 == 1) & (k % 12 == 1))
+    runs = classify(sparse, area, NUMPY, counter).by_query
+    assert int(runs.count.sum()) == 64 * 128
+    assert counter.cells <= 400 * 64 * 128
+
+
+@pytest.mark.parametrize("tile", [(128, 64), (64, 128), (48, 80)])
+@pytest.mark.parametrize("name", ["window", "hubs", "dilated", "longnet"])
+def test_pairs_are_counted_by_parts_of_tiles(name: str, tile: tuple[int, int]) -> None:
+    n = 2500
+    q, k = np.arange(n)[:, None], np.arange(n)[None]
+    expected = (PREDICATES[name](Cells(q, True, NUMPY), Cells(k, True, NUMPY)).value > 0).sum()
+    for layout in (CONSECUTIVE, Layout(16), Layout(100, 16), Layout(12, 2)):
+        area = Area(axis_of(layout, 0, n, tile[0], None, NUMPY), axis_of(layout, 0, n, tile[1], None, NUMPY))
+        assert kept_pairs(PREDICATES[name], classify(PREDICATES[name], area, NUMPY).by_query, area, NUMPY) == expected
 
 
 def test_a_counter_with_a_limit_stops_the_work() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
 
 import patternc
-from patternc.analysis import planner
 from patternc.backends import torch_run
 from patternc.plan import FULL, PARTIAL, Axis, Plan, Runs, TermTiles
 
@@ -130,8 +130,7 @@ LENGTH = 1536
 
 @pytest.fixture
 def layouts_at_every_length(monkeypatch):
-    monkeypatch.setattr(planner, "SHORT", 0)
-    monkeypatch.setattr(torch_run, "SHORT", 0)
+    monkeypatch.setattr(import_module("patternc.passes.tiles"), "SHORT", 0)
 
 
 @pytest.mark.usefixtures("layouts_at_every_length")

@@ -114,6 +114,15 @@ def enclose_tiles(axis: Axis, number: Array, xp: Any) -> tuple[Boxes, Array]:
     return _enclose_part(axis, number // axis.per_lane, number % axis.per_lane, 1, xp)
 
 
+def part_numbers(axis: Axis, fine: Axis, number: Array, xp: Any) -> tuple[Array, Array]:
+    """(…, parts): the tiles of `fine`, which has the layout of the axis and smaller tiles of whole lines, that make up
+    tiles; and whether there is such a tile, for a lane may end before."""
+    parts = axis.tile // fine.tile
+    along = (number % axis.per_lane * parts)[..., None] + xp.arange(0, parts)
+    inside = along < fine.per_lane
+    return (number // axis.per_lane * fine.per_lane)[..., None] + xp.minimum(along, fine.per_lane - 1), inside
+
+
 def _enclose_part(axis: Axis, lane: Array, along: Array, tiles: int, xp: Any) -> tuple[Boxes, Array]:
     """So many tiles of one lane, from one place on."""
     if axis.index is not None:

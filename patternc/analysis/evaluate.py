@@ -8,14 +8,16 @@ from functools import reduce
 from typing import Any
 
 from patternc import ir
-from patternc.analysis.enclosures import anything
+from patternc.analysis.boxes import bounds
+from patternc.analysis.enclosures import anything, interval
 from patternc.analysis.lazy import LazyCover, LazySample, LazyTop, Sight
 from patternc.analysis.numbers import Cells, Table, apply, indicator, member, minimum, pick, read, select
 from patternc.analysis.relation import cover_relation, sample_relation, top_relation
 from patternc.analysis.tiles import Counter
-from patternc.rewrite import rebuild
+from patternc.rewrite import rebuild, walk
 
 Number = Any
+RELATIONS = ir.Cover | ir.Top | ir.Sample
 Space = tuple[int, ...]
 """The sizes of the blocks that lead into an index space; () is the space of tokens."""
 
@@ -139,8 +141,24 @@ class Evaluation:
                 q, k = apply("//", self.q, size), apply("//", self.k, size)
                 return Evaluation(self.meaning, (*self.space, size), q, k).multiplicity(body)
             case ir.Cover() | ir.Top() | ir.Sample():
-                return indicator(member(self.meaning.relations[id(node), self.space], self.q, self.k))
+                found = indicator(member(self.meaning.relations[id(node), self.space], self.q, self.k))
+                return found if isinstance(self.q, Cells) and isinstance(self.k, Cells) else self._narrowed(node, found)
         raise AssertionError(f"the pattern is not bound: {node}")
+
+    def _narrowed(self, node: ir.Pattern, found: Number) -> Number:
+        """What a relation says of boxes, which it knows as intervals only, with what its pattern says of them."""
+        match node:
+            case ir.Cover(ir.Const(int() as size), body) if not any(isinstance(x, RELATIONS) for x in walk(body)):
+                xp = self.meaning.xp
+                first = [apply("*", apply("//", x, size), size) for x in (self.q, self.k)]
+                block = [apply("+", x, interval(xp, 0, size - 1, 0, size - 1)) for x in first]
+                inside = (Evaluation(self.meaning, self.space, *at) for at in (first, block))
+                surely, perhaps = (there.multiplicity(body) for there in inside)
+                least, most = apply("max", found, surely), apply("min", found, perhaps)
+                return interval(xp, bounds(least)[0], bounds(most)[1], 0, 1)
+            case ir.Top(of=of) | ir.Sample(of=of):
+                return apply("*", found, self.multiplicity(of))
+        return found
 
     def scalar(self, node: ir.Scalar) -> Number:
         if id(node) not in self.known:

@@ -9,7 +9,7 @@ from typing import Any
 from patternc import ir
 from patternc.analysis.elementwise import Array
 from patternc.analysis.evaluate import Meaning, Sharing, Unread, shared
-from patternc.analysis.numbers import Table
+from patternc.analysis.numbers import Table, as_table
 from patternc.analysis.overflow import check_overflow
 from patternc.analysis.tiles import Counter, tile_cells
 from patternc.arrangement import Arrangement, HeadClass, Term
@@ -76,6 +76,11 @@ class Meanings:
         self._known_chosen: dict[tuple[int, int | None, int, str], Array] = {}
         self._known_positions: dict[tuple[int, int | None, int, str], Array] = {}
 
+    def rearranged(self, arrangement: Arrangement) -> Meanings:
+        """Those of another arrangement of the program, for the same length and tensors."""
+        same: dict[str, Any] = {"tensors": self._arrays, "xp": self.xp, "counter": self.counter, "lazy": self._lazy}
+        return Meanings(arrangement, n=self.n, n_q=self.n_q, **same)
+
     # -------------------------------------------------------------- heads, batch rows, terms
 
     def rows_of(self, h: int) -> int | None:
@@ -102,11 +107,6 @@ class Meanings:
     def listed(self, h: int, b: int | None, i: int) -> tuple[Array | None, Array | None]:
         """The ascending positions that are listed queries and keys of term i; None for a layout that is no list."""
         queries, keys = (self._positions(h, b, *side) for side in self._lists(h, i))
-        return queries, keys
-
-    def chosen(self, h: int, b: int | None, i: int) -> tuple[Array | None, Array | None]:
-        """The same as truth values, of the n_q queries and of the n keys."""
-        queries, keys = (self._chosen(h, b, *side) for side in self._lists(h, i))
         return queries, keys
 
     def _lists(self, h: int, i: int) -> tuple[tuple[str, ir.Pattern | None], tuple[str, ir.Pattern | None]]:
@@ -175,7 +175,7 @@ class Meanings:
         row = b if name in self._batched else None
         if (name, row) not in self._tables:
             array = self._arrays[name]
-            self._tables[name, row] = Table(self.xp, array if row is None else array[row])
+            self._tables[name, row] = as_table(self.xp, array if row is None else array[row])
         return self._tables[name, row]
 
     def _row_count(self, own: HeadClass) -> int | None:

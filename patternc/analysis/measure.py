@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from patternc.analysis.axes import box_tiles, slots_held, tile_sizes
 from patternc.analysis.elementwise import Array
 from patternc.analysis.strips import spread_out
-from patternc.analysis.tiles import Area, Counter, Found, Multiplicity, bisect, tile_cells, tile_positions
+from patternc.analysis.tiles import (
+    MOST_BOXES,
+    Area,
+    Counter,
+    Found,
+    Multiplicity,
+    bisect,
+    part_bounds,
+    tile_cells,
+    tile_positions,
+)
 from patternc.plan import PARTIAL, Axis, Runs
 
 SAMPLES = 16
 """Rows, and columns, of the lattice of cells that stands for a tile in doubt."""
+PART = 16
+"""Slots along each side of the parts of a tile of which enclosures are made before cells are counted."""
 
 
 def row_counts(
@@ -79,7 +91,31 @@ def kept_pairs(multiplicity: Multiplicity, by_query: Runs, area: Area, xp: Any, 
 
 
 def _pairs_in(multiplicity: Multiplicity, area: Area, row: Array, column: Array, xp: Any) -> int:
-    """Cells with M > 0 in tiles."""
+    """Cells with M > 0 in tiles: parts of tiles that their enclosures do not decide are looked at."""
+    fine = Area(*(replace(axis, tile=_part(axis)) for axis in (area.queries, area.keys)))
+    parts = area.tile_q // fine.tile_q * (area.tile_k // fine.tile_k)
+    if parts == 1:
+        return _cells_in(multiplicity, area, row, column, xp)
+    total, step = 0, max(1, MOST_BOXES // parts)
+    for i in range(0, row.shape[0], step):
+        found = part_bounds(multiplicity, area, fine, row[i : i + step], column[i : i + step], xp, Counter())
+        sizes = tile_sizes(fine.queries, found.row, xp) * tile_sizes(fine.keys, found.column, xp)
+        whole = found.held & (found.lo > 0)
+        total += int(xp.where(whole, sizes, 0).sum())
+        at = xp.flatnonzero((found.held & ~whole & (found.hi > 0)).reshape(-1))
+        open_row, open_column = (xp.broadcast_to(a, whole.shape).reshape(-1)[at] for a in (found.row, found.column))
+        total += _cells_in(multiplicity, fine, open_row, open_column, xp)
+    return total
+
+
+def _part(axis: Axis) -> int:
+    """The slots of a part of a tile: whole lines."""
+    part = max(PART, axis.layout.width)
+    return part if axis.tile % part == 0 else axis.tile
+
+
+def _cells_in(multiplicity: Multiplicity, area: Area, row: Array, column: Array, xp: Any) -> int:
+    """Cells with M > 0 in tiles, all of which are looked at."""
     step = max(1, xp.chunk // (area.tile_q * area.tile_k))
     turns = [slice(i, i + step) for i in range(0, row.shape[0], step)]
     return sum(int((_inside(multiplicity, area, row[t], column[t], xp, Counter()) > 0).sum()) for t in turns)

@@ -395,3 +395,8 @@ class Table:
         if even.shape[axis] == odd.shape[axis]:
             return even, odd
         return even, self.xp.concatenate([odd, even[(*before, slice(-1, None))]], axis)
+
+
+def as_table(xp: Any, array: Any) -> Table:
+    """The tensor of a batch row as a table; one that is a table already, whatever it is made of, as it is."""
+    return array if isinstance(array, Table) else Table(xp, array)

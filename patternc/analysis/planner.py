@@ -11,13 +11,10 @@ from patternc.analysis.tiles import Counter
 from patternc.arrangement import Arrangement
 from patternc.passes.balance import PROCESSORS, balance
 from patternc.passes.merge import merge
-from patternc.passes.tiles import tiles
+from patternc.passes.tiles import forms, tiles
 from patternc.plan import TILE_K, TILE_Q, Plan
 
-__all__ = ["Meanings", "plan", "plan_of", "trivial"]
-
-SHORT = 4096
-"""Up to so many tokens, layouts may have lanes that do not fill their tiles; consecutive tokens are planned as well."""
+__all__ = ["Meanings", "plan", "plan_of", "shorter", "trivial"]
 
 
 def plan(
@@ -50,17 +47,13 @@ def plan_of(meanings: Any, tile_q: int = TILE_Q, tile_k: int = TILE_K, processor
 
 
 def shorter(
-    make: Callable[[Arrangement], Meanings], arrangement: Arrangement, tile: tuple[int, int]
+    make: Callable[[Arrangement], Meanings], n: int, arrangement: Arrangement, tile: tuple[int, int]
 ) -> tuple[Meanings, Plan]:
-    """Multiplicities, as `make` has them by arrangement, and their plan; of a short sequence those of consecutive
-    tokens, if they compute fewer pairs."""
-    meanings = make(arrangement)
-    chosen = meanings, plan_of(meanings, *tile)
-    whole = arrangement.whole()
-    if meanings.n > SHORT or whole == arrangement:
-        return chosen
-    meanings = make(whole)
-    return min(chosen, (meanings, plan_of(meanings, *tile)), key=lambda pair: _tiles(pair[1]))
+    """Multiplicities at the length n, as `make` has them by arrangement, and their plan; of a short sequence those of
+    consecutive tokens, if they compute fewer pairs."""
+    every = [make(form) for form in forms(n, arrangement, arrangement.whole)]
+    plans = [(meanings, plan_of(meanings, *tile)) for meanings in every]
+    return min(plans, key=lambda pair: _tiles(pair[1])) if len(plans) > 1 else plans[0]
 
 
 def _tiles(plan: Plan) -> int:

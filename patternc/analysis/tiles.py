@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from patternc.analysis.axes import (
@@ -18,6 +18,7 @@ from patternc.analysis.axes import (
     enclose,
     enclose_tiles,
     padded,
+    part_numbers,
     slots_held,
     tile_numbers,
     within_lane,
@@ -34,7 +35,11 @@ MOST_BOXES = 1 << 16
 
 SCATTERED = 64
 """Cells of a tile that are looked at first: two in a hundred tiles with one cell in 16 look empty then."""
+NEIGHBOURS = 16
+"""Neighbouring queries and keys of a tile that are looked at next: they meet every residue of a smaller period."""
 MOST_WEIGHT = (1 << 63) - 1
+MOST_LINES = 8
+"""Lines of a tile, each of several neighbouring tokens, of which enclosures are made before cells are looked at."""
 
 
 class TooMuchWorkError(Exception):
@@ -176,23 +181,6 @@ def _children(area: Area, level: int, row: Array, column: Array, xp: Any) -> tup
     return row[inside], column[inside]
 
 
-def grid_kinds(multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter) -> tuple[Array, Array, Array]:
-    """What one look at the enclosures of single tiles says of all of them: (rows, columns) arrays of whether a tile may
-    hold a cell, whether it surely holds all of them with one multiplicity, and that multiplicity, else 0."""
-    shape = (area.rows, area.columns)
-    counter.count(boxes=area.rows * area.columns)
-    if not area.rows or not area.columns:
-        return xp.full(shape, False), xp.full(shape, False), xp.full(shape, 0)
-    queries, some_query = enclose_tiles(area.queries, xp.arange(0, area.rows)[:, None], xp)
-    keys, some_key = enclose_tiles(area.keys, xp.arange(0, area.columns)[None, :], xp)
-    with xp.quiet():
-        m = multiplicity(queries, keys)
-    lo, hi = (spread(b, shape, xp) for b in bounds(m))
-    possible = (hi > 0) & (some_query & some_key)
-    full = possible & (lo == hi)
-    return possible, full, xp.where(full, lo, 0)
-
-
 # ------------------------------------------------------------------ single tiles
 
 
@@ -230,10 +218,10 @@ def tile_bounds(
 ) -> tuple[Array, Array]:
     """For each tile, two multiplicities that occur in it: equal only if all its cells have that one. With `any_cell`
     both are 0 only if no cell is kept, and nothing else is promised."""
-    lo, hi = xp.full(row.shape, MOST_WEIGHT), xp.full(row.shape, 0)
+    lo, hi, known = _by_lines(multiplicity, area, row, column, xp, counter)
     for down, across in _looks(area, xp):
         size = down.shape[0] * across.shape[1]
-        open_ = xp.flatnonzero((hi == 0) if any_cell else (lo >= hi))
+        open_ = xp.flatnonzero(((hi == 0) if any_cell else (lo >= hi)) & ~known)
         step = max(1, xp.chunk // size)
         for i in range(0, open_.shape[0], step):
             at = open_[i : i + step]
@@ -244,16 +232,74 @@ def tile_bounds(
     return lo, hi
 
 
+def _by_lines(
+    multiplicity: Multiplicity, area: Area, row: Array, column: Array, xp: Any, counter: Counter
+) -> tuple[Array, Array, Array]:
+    """What enclosures of the lines of tiles say, where these are few and wide: for each tile the least and greatest
+    multiplicities that surely occur, and whether they are known for all its cells."""
+    lo, hi, known = xp.full(row.shape, MOST_WEIGHT), xp.full(row.shape, 0), xp.full(row.shape, False)
+    wide = [a.layout.width > 1 and 1 < a.depth <= MOST_LINES for a in (area.queries, area.keys)]
+    if not any(wide):
+        return lo, hi, known
+    sides = zip((area.queries, area.keys), wide, strict=True)
+    fine = Area(*(replace(axis, tile=axis.layout.width) if cut else axis for axis, cut in sides))
+    step = max(1, MOST_BOXES // (area.tile_q // fine.tile_q * (area.tile_k // fine.tile_k)))
+    for i in range(0, row.shape[0], step):
+        turn = slice(i, i + step)
+        parts = part_bounds(multiplicity, area, fine, row[turn], column[turn], xp, counter)
+        sure = parts.held & (parts.lo == parts.hi)
+        lo[turn] = xp.min(xp.where(sure, parts.lo, MOST_WEIGHT), (1, 2))
+        hi[turn] = xp.max(xp.where(sure, parts.hi, 0), (1, 2))
+        known[turn] = xp.max(xp.integer(parts.held & ~sure), (1, 2)) == 0
+    return xp.where(known, xp.minimum(lo, hi), lo), hi, known
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Of tiles, the smaller tiles that make them up: (tiles, parts along queries, parts along keys)."""
+
+    row: Array
+    """(tiles, parts along queries, 1): their numbers."""
+    column: Array
+    """(tiles, 1, parts along keys)"""
+    held: Array
+    """Whether they hold a token of each side."""
+    lo: Array
+    hi: Array
+    """Bounds of M, where they do."""
+
+
+def part_bounds(
+    multiplicity: Multiplicity, area: Area, fine: Area, row: Array, column: Array, xp: Any, counter: Counter
+) -> Parts:
+    """Enclosures over the tiles of `fine` that make up tiles of the area, see `axes.part_numbers`."""
+    rows, in_rows = part_numbers(area.queries, fine.queries, row, xp)
+    columns, in_columns = part_numbers(area.keys, fine.keys, column, xp)
+    rows, columns = rows[:, :, None], columns[:, None, :]
+    shape = (row.shape[0], rows.shape[1], columns.shape[2])
+    counter.count(boxes=math.prod(shape))
+    queries, some_query = enclose_tiles(fine.queries, rows, xp)
+    keys, some_key = enclose_tiles(fine.keys, columns, xp)
+    with xp.quiet():
+        m = multiplicity(queries, keys)
+    lo, hi = (spread(b, shape, xp) for b in bounds(m))
+    held = (some_query & in_rows[:, :, None]) & (some_key & in_columns[:, None, :])
+    return Parts(rows, columns, xp.broadcast_to(held, shape), lo, hi)
+
+
 def _looks(area: Area, xp: Any) -> Iterator[tuple[Array, Array]]:
     """Offsets, of two axes, at which to look into tiles that are still in doubt: the corners, which tell the tiles on
-    the edge of a window, some scattered cells, the diagonals and the middles, then all. Most partial tiles show two
-    multiplicities before the last."""
+    the edge of a window, some scattered cells, neighbouring ones, the diagonals and the middles, then all. Most partial
+    tiles show two multiplicities before the last."""
     cells = area.tile_q * area.tile_k
     if cells >= SCATTERED * 4:
         yield (xp.arange(0, 2) * (area.tile_q - 1))[:, None], (xp.arange(0, 2) * (area.tile_k - 1))[None, :]
         i = xp.arange(0, SCATTERED)
         golden = (i * 2654435769) % (1 << 32)  # multiples of the golden ratio fill a side evenly
         yield (i * area.tile_q // SCATTERED)[None, :], ((golden * area.tile_k) >> 32)[None, :]
+    if cells >= NEIGHBOURS**2 * 4 and min(area.tile_q, area.tile_k) >= NEIGHBOURS:
+        i = xp.arange(0, NEIGHBOURS)
+        yield (i + (area.tile_q - NEIGHBOURS) // 2)[:, None], (i + (area.tile_k - NEIGHBOURS) // 2)[None, :]
     length = max(area.tile_q, area.tile_k)
     if length * 8 <= cells:
         t, middle = xp.arange(0, length), xp.full((length,), 1)

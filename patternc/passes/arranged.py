@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from patternc import ir
@@ -13,6 +14,11 @@ from patternc.passes.terms import terms
 
 COMPILING = (simplify, terms, layout)
 """The passes from arrangement to arrangement, in their order."""
+KEPT = 32
+"""Arrangements that are kept, for the backends of a program ask for the same one."""
+Made = tuple[Arrangement, tuple[Story, ...]]
+_kept: OrderedDict[tuple[int, int, Aim], tuple[ir.Program, Made]] = OrderedDict()
+"""By the identity of the program, which is kept too: equal ones may differ, as Const(1) and Const(True) are equal."""
 
 
 def arranged(program: ir.Program, heads: int, **aim: Any) -> Arrangement:
@@ -24,6 +30,13 @@ def arranged(program: ir.Program, heads: int, **aim: Any) -> Arrangement:
     return arranged_with_story(program, heads, **aim)[0]
 
 
-def arranged_with_story(program: ir.Program, heads: int, **aim: Any) -> tuple[Arrangement, tuple[Story, ...]]:
+def arranged_with_story(program: ir.Program, heads: int, **aim: Any) -> Made:
     """The same, and for each class of heads why it is arranged so."""
-    return study(terms(simplify(trivial(program, heads))), Aim(**aim))
+    key = id(program), heads, Aim(**aim)
+    found = _kept.pop(key, None)
+    if found is None:
+        found = program, study(terms(simplify(trivial(program, heads))), key[2])
+    _kept[key] = found
+    if len(_kept) > KEPT:
+        _kept.popitem(last=False)
+    return found[1]

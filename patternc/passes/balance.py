@@ -1,4 +1,5 @@
-"""The last pass of planning: rows of tiles are ordered heaviest first, and rows too long for one processor are cut.
+"""The last pass of planning: rows of tiles are ordered heaviest first. Those too long for one processor are cut, and so
+are those of a last round that would keep few processors busy.
 
 Launches of different heads do not wait for each other and share the processors; those of one head continue each other's
 online softmax, and dk and dv are added term by term. So a plan is done in stages, the i-th launches of all heads, and
@@ -19,6 +20,9 @@ PROCESSORS = 132
 LEAST_PIECE = 8
 """Tiles that a piece of a cut row has at least. Its partial result, 128 rows of 128 channels in float32, is written and
 read again: 128 KiB, about what an H200 moves for one of its processors while that computes four tiles of 128 x 64."""
+
+MOST_PIECES = 4
+"""Pieces of a row of the last round; more would only be smaller."""
 
 UNEVEN = 0.05
 """The share of a table's time that may be lost to the order of its rows before a table of work is worth its bytes."""
@@ -84,6 +88,10 @@ def _works(tables: list[tuple[Array, int]], xp: Any, processors: int) -> list[Wo
     total = sum(int(cost.sum()) * times for cost, times in tables)
     share = max(2 * LEAST_PIECE, -(-total // processors))
     alone = sum(cost.shape[0] * times for cost, times in tables) <= processors
+    if len(tables) == 1 and not alone:
+        ((cost, times),) = tables
+        if int(cost.max()) < share + LEAST_PIECE and (levelled := _levelled(cost, times, xp, processors)) is not None:
+            return [levelled]
     return [_work(cost, share, total / processors, alone, xp) for cost, _ in tables]
 
 
@@ -99,6 +107,34 @@ def _work(cost: Array, share: int, mean: float, alone: bool, xp: Any) -> Work | 
         return None
     row = xp.argsort(-cost)
     return _table(row, xp.full(row.shape, 0), cost[row], xp)
+
+
+def _levelled(cost: Array, times: int, xp: Any, processors: int) -> Work | None:
+    """The items of a table of about equal rows of which each processor computes a few, where the rows of the last round
+    would leave most processors idle: these are cut, so that all share them. None where that saves too little."""
+    busy = int((cost > 0).sum())
+    rounds, rest = divmod(busy * times, processors)
+    if not rounds or not rest:
+        return None
+    order = xp.argsort(-cost)
+    longest, shortest, over = int(cost[order[0]]), int(cost[order[busy - 1]]), -(-rest // times)
+    if longest > 2 * shortest:
+        return None
+    ends = [
+        (-(-over * times * pieces // processors) * -(-longest // pieces), pieces)
+        for pieces in range(2, MOST_PIECES + 1)
+        if shortest // pieces >= LEAST_PIECE
+    ]
+    last, pieces = min(ends, default=(longest, 1))
+    if longest - last < max(LEAST_PIECE, UNEVEN * (rounds + 1) * longest):
+        return None
+    cut, whole = order[busy - over : busy], xp.concatenate([order[: busy - over], order[busy:]])
+    bounds = cost[cut][:, None] * xp.arange(0, pieces + 1) // pieces
+    row = xp.concatenate([(cut[:, None] + xp.full((1, pieces), 0)).reshape(-1), whole])
+    start = xp.concatenate([bounds[:, :-1].reshape(-1), xp.full(whole.shape, 0)])
+    stop = xp.concatenate([bounds[:, 1:].reshape(-1), cost[whole]])
+    order = xp.argsort(start - stop)
+    return _table(row[order], start[order], stop[order], xp)
 
 
 def _complete(works: list[Work | None], costs: list[Array], xp: Any) -> tuple[Work, ...] | None:

@@ -44,8 +44,12 @@ def apart(each: Sequence[Way], search: Search, simplifier: Simplifier) -> list[t
 
 
 def _listed(search: Search, arm: Arm) -> float:
-    """The share of the pairs that the arm's lists leave."""
-    axes = (search.reference.axis(side, which) for which, side in enumerate(arm.lists[-1] if arm.lists else ()) if side)
+    """The share of the pairs that the arm's lists leave; all, if the budget does not allow to look."""
+    sides = arm.lists[-1] if arm.lists else ()
+    try:
+        axes = [search.reference.axis(side, which) for which, side in enumerate(sides) if side]
+    except WorkSpentError:
+        return 1.0
     return math.prod(axis.tiles * axis.tile / search.reference.n for axis in axes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from patternc import ir
@@ -14,12 +14,22 @@ from patternc.machine import OBJECTIVES, PRICES, Objective
 from patternc.passes.arm import arms_of
 from patternc.passes.assignment import Assignment, Choice
 from patternc.passes.disjoint import apart, terms_of
-from patternc.passes.estimate import FEWEST_TILES, LOOKED, PLAIN, Budget, Reference, Side, Way, reference_length
+from patternc.passes.estimate import (
+    FEWEST_TILES,
+    LOOKED,
+    PLAIN,
+    Budget,
+    Listing,
+    Reference,
+    Side,
+    Way,
+    reference_length,
+)
 from patternc.passes.nature import MOST_NODES, is_set, size
 from patternc.passes.radices import Radix
 from patternc.passes.search import Search, widest
 from patternc.passes.simplify import Simplifier
-from patternc.plan import TILE_K, TILE_Q, Layout
+from patternc.plan import LISTED, TILE_K, TILE_Q, Layout
 
 WORK = 1.0e8
 """Nodes times tiles that may be estimated for one program: some 0.5 s on one core."""
@@ -149,7 +159,7 @@ class _Study:
         if earlier is not None and (followed := self._followed(earlier, plain)):
             return self._told(followed, plain.cost, f"as for head {earlier.head}")
         choices = sorted([plain, *self._choices()], key=Choice.rank)
-        if all(way.boxed for way in choices[0].ways) and choices[0].search is self.search:
+        if choices[0].search is self.search:  # else its lists are of arms made disjoint
             self.precedent = Precedent(choices[0], plain.cost, self.strides, self.c.heads[0])
         best = choices[0].cost < plain.cost
         return self._told(choices, plain.cost, "the least cost" if best else "nothing else is worth it")
@@ -157,20 +167,26 @@ class _Study:
     def _followed(self, earlier: Precedent, plain: Choice) -> list[Choice]:
         """The choice of another class with the radices of this one, if it costs no more, or saves no less."""
         strides = {1: 1, **dict(zip(earlier.strides, self.strides, strict=True))}
-        if any(side.layout.stride not in strides for way in earlier.choice.ways for side in (way.queries, way.keys)):
+        arms = zip(earlier.choice.search.arms, self.arms, strict=True)
+        lists = {old: new for a, b in arms for old, new in ((a.queries, b.queries), (a.keys, b.keys)) if old and new}
+        sides = [side for way in earlier.choice.ways for side in (way.queries, way.keys)]
+        if not all(side.layout.stride in strides if side.listed is None else side.listed in lists for side in sides):
             return []
-        groups = [(self._like(way, strides), group) for way, group in earlier.choice.groups]
+        groups = [(self._like(way, strides, lists), group) for way, group in earlier.choice.groups]
         choice = self.assignment.choice(groups) if len({way for way, _ in groups}) == len(groups) else plain
         bound = max(earlier.choice.cost, earlier.choice.cost / earlier.plain * plain.cost) * (1 + ALIKE)
         return sorted([choice, plain], key=Choice.rank) if choice.cost <= bound else []
 
-    def _like(self, way: Way, strides: dict[int, int]) -> Way:
-        queries, keys = (
-            Side(Layout(stride, min(side.layout.width, widest(stride, tile)))) if stride > 1 else PLAIN
-            for side, tile in zip((way.queries, way.keys), self.search.reference.tile, strict=True)
-            for stride in [strides[side.layout.stride]]
-        )
-        return Way(queries, keys)
+    def _like(self, way: Way, strides: Mapping[int, int], lists: Mapping[Listing, Listing]) -> Way:
+        """The way with other strides and lists."""
+
+        def like(side: Side, tile: int) -> Side:
+            if side.listed is not None:
+                return Side(LISTED, lists[side.listed])
+            stride = strides[side.layout.stride]
+            return Side(Layout(stride, min(side.layout.width, widest(stride, tile)))) if stride > 1 else PLAIN
+
+        return Way(*map(like, (way.queries, way.keys), self.search.reference.tile))
 
     def _choices(self) -> list[Choice]:
         each = [self._alone(i) for i in sorted(self.search.all)]

@@ -1,8 +1,9 @@
 """The radices of a pattern: the strides in which its congruences become constants.
 
 `E % m` asks only for the residue class of the positions in E, modulo m times what they were divided by. Sizes of blocks
-divide too. Grid coordinates are remainders by the widths of the grid, so its rows are found the same way. What stands
-in covers and selections is not followed: they look at whole blocks and rows.
+divide too. Grid coordinates are remainders by the widths of the grid, so its rows are found the same way. A cover
+looks at whole blocks: what has a period in it has the common multiple of that and the block. A selection chooses from a
+set, whose radices are its own; by what it chooses is not looked at.
 """
 
 from __future__ import annotations
@@ -66,7 +67,14 @@ def _of(node: ir.Node, spaces: Spaces) -> Iterator[Radix]:
         case ir.Blocks(_, body):
             yield from _of(body, inside(node, spaces))
             return
-        case ir.Cover() | ir.Top() | ir.Sample():
+        case ir.Cover(ir.Const(int() as size), body):
+            block = spaces[-1] * size
+            yield from (Radix(s, r.sides) for r in _of(body, spaces) if block < (s := math.lcm(block, r.stride)))
+            return
+        case ir.Top() | ir.Sample():
+            yield from _of(node.of, spaces)
+            return
+        case ir.Cover():
             return
         case ir.Binary("%", a, ir.Const(int() as m)) if m > 1:
             stride, sides = _period(a, m, spaces)

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from patternc.analysis.strips import spread_out
-from patternc.plan import Array, Axis, Runs
+from patternc.plan import Array, Axis, Launch, Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,13 @@ def row_classes(runs: Runs, rows: Axis, columns: Axis, xp: Any) -> tuple[RowClas
     bounds = _starts(moves, runs.rows.shape[0] - 1, every)
     tables = [a.tolist() for a in (runs.rows, runs.first, runs.count, runs.kind, runs.weight)]
     return tuple(_class_of(start, end - start, every, moves, *tables) for start, end in pairwise(bounds))
+
+
+def classes_of(launch: Launch, xp: Any) -> list[int]:
+    """How many rows of queries each class of a launch has, in order: a class of all terms ends where one of theirs
+    does."""
+    starts = {own.first for term in launch.terms for own in row_classes(term.by_query, launch.queries, term.keys, xp)}
+    return [end - start for start, end in pairwise([*sorted(starts), launch.queries.tiles])]
 
 
 def _moves(runs: Runs, every: int, step: int, xp: Any) -> _Moves:

@@ -115,7 +115,8 @@ class Search:
     def _paired(self, arm: Arm) -> Iterator[Way]:
         """Tiles of several blocks that stand apart, of blocks smaller than a tile."""
         for block in sorted(arm.blocks):
-            for stride in (block * apart for apart in PAIRS):
+            periods = [radix.stride for radix in sorted(arm.radices) if radix.stride % block == 0]
+            for stride in dict.fromkeys([*(block * apart for apart in PAIRS), *periods]):
                 if stride <= self.reference.n // 2:
                     q, k = (_of_blocks(stride, block, tile) for tile in self.reference.tile)
                     yield from (way for way in (Way(q, PLAIN), Way(PLAIN, k), Way(q, k)) if not way.plain)
@@ -174,8 +175,10 @@ def _power(x: int) -> int:
 
 
 def widest(stride: int, tile: int) -> int:
-    """The largest width that divides a tile and leaves out some columns: all of them are consecutive tokens."""
-    return max(1, min(tile & -tile, _power(stride) // 2))
+    """The largest width that divides a tile and leaves out some columns: all of them are consecutive tokens, and so is
+    a tile of one line."""
+    widest_in_tile = tile // 2 if tile & (tile - 1) == 0 and stride % tile == 0 else tile & -tile
+    return max(1, min(widest_in_tile, _power(stride) // 2))
 
 
 def strides(way: Way) -> tuple[object, ...]:

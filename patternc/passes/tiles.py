@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from patternc.analysis.axes import axis_of
 from patternc.analysis.tiles import Area, Tiling, classify
 from patternc.plan import TILE_K, TILE_Q, Launch, Plan, TermTiles
+
+SHORT = 4096
+"""Up to so many tokens, the lanes of layouts may not fill their tiles."""
+_Form = TypeVar("_Form")
+
+
+def forms(n: int, chosen: _Form, whole: Callable[[], _Form]) -> tuple[_Form, ...]:
+    """What to plan at a length, of which the cheapest plan is to be taken: the terms and layouts that were chosen and,
+    of a short sequence, also `whole()`, one term in consecutive tokens, if that is something else."""
+    if n > SHORT:
+        return (chosen,)
+    other = whole()
+    return (chosen,) if other == chosen else (chosen, other)
 
 
 def tiles(meanings: Any, tile_q: int = TILE_Q, tile_k: int = TILE_K) -> Plan:
