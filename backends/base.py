@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 GROUP = "patternc.backends"
+CHANNELS = 256
+"""Head dimensions up to this every backend takes."""
 
 
 class Artifact(Protocol):
@@ -51,6 +53,8 @@ class Backend(Protocol):
     """One way to execute programs."""
 
     name: str
+    most_channels: float
+    """The largest head dimension, at least CHANNELS."""
 
     def supports(self, program: ir.Program, device: str, dtype: torch.dtype) -> list[str]:
         """The reasons why this backend cannot run the program on tensors of this device type ("cpu", "cuda") and

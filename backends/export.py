@@ -1,7 +1,8 @@
 """Saved modules: one readable file that needs torch only.
 
-It holds the pattern as a generated function, the source of the planner and of the tile executor as they are in this
-package, and a `torch.nn.Module`. It makes plans for any length, as a program in memory does, with the same bits.
+It holds the pattern as a generated function, those definitions of the planner and of the tile executor that it needs,
+as they are in this package, and a `torch.nn.Module`. It makes plans for any length, as a program in memory does, with
+the same bits.
 """
 
 from __future__ import annotations
@@ -9,55 +10,25 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from importlib import import_module
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from patternc import ir, plan
-from patternc.analysis import (
-    axes,
-    box_arithmetic,
-    boxes,
-    elementwise,
-    enclosures,
-    numbers,
-    relation,
-    strips,
-    tiles,
-)
 from patternc.analysis.evaluate import Sharing, shared
 from patternc.arrangement import Arrangement, HeadClass, Term
-from patternc.backends import (
-    inputs,
-    torch_arrays,
-    torch_dropout,
-    torch_function,
-    torch_fused,
-    torch_masks,
-    torch_passes,
-    torch_pieces,
-    torch_places,
-    torch_products,
-    torch_run,
-    torch_saved,
-    torch_schedule,
-    torch_strips,
-    torch_unread,
-)
-from patternc.backends.export_embed import embed
-from patternc.backends.export_printer import print_pattern, print_uniform, tensors_of
+from patternc.backends.export_embed import embed_needed
+from patternc.backends.export_printer import Blocked, print_pattern, print_uniform, tensors_of
 from patternc.rewrite import walk
 
-_CARRIED = (
-    plan, elementwise, numbers, enclosures, box_arithmetic, boxes, axes, strips, tiles, relation,
-    import_module("patternc.passes.tiles"), import_module("patternc.passes.merge"), inputs, torch_arrays, torch_dropout,
-    torch_places, torch_strips, torch_schedule, torch_masks, torch_pieces, torch_unread, torch_products, torch_fused,
-    torch_passes, torch_function, torch_run, torch_saved,
+_HOMES = (
+    "patternc.analysis.numbers", "patternc.analysis.relation", "patternc.backends.torch_saved",
+    "patternc.backends.inputs", "patternc.plan", "patternc.backends.torch_run",
 )  # fmt: skip
-"""The package `passes` has functions under the names of these two of its files."""
+"""Where the words of the generated text are defined."""
 
 _MODULE = '''
-RUNNER = Runner(PATTERN, kv_heads={kv_heads})
+RUNNER = {runner}
 
 
 class Attention(torch.nn.Module):
@@ -75,7 +46,11 @@ class Attention(torch.nn.Module):
 
 def save(path: Path, arrangement: Arrangement, kv_heads: int, program_text: str) -> Path:
     """Writes the module of an arranged program. The file appears whole or not at all; OSError if it cannot be."""
-    text = module_source(arrangement, kv_heads, program_text)
+    return write(path, module_source(arrangement, kv_heads, program_text))
+
+
+def write(path: Path, text: str) -> Path:
+    """Writes a file, which appears whole or not at all; OSError if it cannot be."""
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
@@ -96,30 +71,42 @@ def _umask() -> int:
 
 def module_source(arrangement: Arrangement, kv_heads: int, program_text: str) -> str:
     """The whole module; `program_text` is shown in its header."""
-    program, heads = arrangement.program, arrangement.heads
-    carried = embed(_CARRIED)
-    names = ", ".join(t.name for t in program.tensors)
-    tensors = f"\n    The run-time tensors are {names}." if names else ""
+    pattern = pattern_source(arrangement)
+    end = module_class(arrangement, kv_heads, f"Runner(PATTERN, kv_heads={kv_heads})")
+    carried = embed_needed([pattern, end], _HOMES)
     parts = [
-        _header(program, heads, kv_heads, program_text),
+        header(_ABOUT, arrangement, kv_heads, program_text),
         f"from __future__ import annotations\n\n{carried.imports}\n",
         carried.text,
-        f"# {'=' * 66} the pattern\n\n{pattern_source(arrangement)}",
-        _MODULE.format(heads=heads, kv_heads=kv_heads, tensors=tensors).lstrip("\n"),
+        f"# {'=' * 66} the pattern\n\n{pattern}",
+        end,
     ]
     return "\n\n".join(parts)
 
 
-def _header(program: ir.Program, heads: int, kv_heads: int, program_text: str) -> str:
+_ABOUT = """
+Written by patternc; needs torch only. The class to use, `Attention`, stands at the end, and the pattern
+above it; what comes before that, as far as the pattern needs it, makes plans and executes them.
+"""
+
+
+def header(about: str, arrangement: Arrangement, kv_heads: int, program_text: str) -> str:
+    """The first lines of a module: what it is, and the program that it was made from."""
     return "\n".join([
-        "# Written by patternc; needs torch only. The class to use, `Attention`, stands at the end, and the pattern",
-        "# above it; what comes before that makes plans and executes them, and is the same in every module.",
+        *(f"# {line}" for line in about.strip().split("\n")),
         "#",
-        f"# {_word(program.name)} for {heads} query heads and {kv_heads} key heads:",
+        f"# {_word(arrangement.program.name)} for {arrangement.heads} query heads and {kv_heads} key heads:",
         "#",
         *comment(program_text),
         "",
     ])  # fmt: skip
+
+
+def module_class(arrangement: Arrangement, kv_heads: int, runner: str) -> str:
+    """The last lines: the class to use; `runner` is the expression of what it calls."""
+    names = ", ".join(t.name for t in arrangement.program.tensors)
+    tensors = f"\n    The run-time tensors are {names}." if names else ""
+    return _MODULE.format(runner=runner, heads=arrangement.heads, kv_heads=kv_heads, tensors=tensors).lstrip("\n")
 
 
 def comment(text: str) -> list[str]:
@@ -136,9 +123,13 @@ def _word(name: str) -> str:
 # ------------------------------------------------------------------ the pattern
 
 
-def pattern_source(arrangement: Arrangement) -> str:
+Left = Callable[[Term], Sequence[Blocked]]
+"""The covers and selections of a term that others than its function want to see."""
+
+
+def pattern_source(arrangement: Arrangement, left: Left | None = None) -> str:
     """The generated part: functions of patterns and sets, and the constant PATTERN that says which heads have which."""
-    printed = _Functions()
+    printed = _Functions(left)
     classes = [item for own in arrangement.classes for item in _head_class(own, printed)]
     lines = [
         "PATTERN = SavedPattern(",
@@ -157,23 +148,38 @@ def pattern_source(arrangement: Arrangement) -> str:
 class _Functions:
     """Printed patterns, each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, left: Left | None) -> None:
         self.texts: list[str] = []
-        self._names: dict[int, str] = {}
+        self._names: dict[tuple[int, bool], str] = {}
         self._sharing = Sharing()
+        self._left = left
 
     def name(self, pattern: ir.Pattern, docstring: str, kind: str = "pattern") -> str:
         """The name of the function of a pattern."""
-        own = shared(pattern, self._sharing)
-        if id(own) not in self._names:
-            self._names[id(own)] = f"{kind}_{sum(text.startswith(f'def {kind}_') for text in self.texts)}"
-            self.texts.append(print_pattern(own, self._names[id(own)], docstring))
-        return self._names[id(own)]
+        return self._name(pattern, docstring, kind, None)
+
+    def term(self, term: Term, docstring: str) -> str:
+        """The name of the function of a term."""
+        left = self._left and [
+            (self._shared(node), tuple(map(self._shared, sizes))) for node, sizes in self._left(term)
+        ]
+        return self._name(term.pattern, docstring, "term", left or None)
+
+    def _name(self, pattern: ir.Pattern, docstring: str, kind: str, left: Sequence[Blocked] | None) -> str:
+        own = self._shared(pattern)
+        key = id(own), left is not None
+        if key not in self._names:
+            self._names[key] = f"{kind}_{sum(text.startswith(f'def {kind}_') for text in self.texts)}"
+            self.texts.append(print_pattern(own, self._names[key], docstring, left))
+        return self._names[key]
+
+    def _shared(self, node: ir.Node) -> Any:
+        return shared(node, self._sharing)
 
 
 def _head_class(own: HeadClass, printed: _Functions) -> Iterator[tuple[tuple[int, ...], list[str]]]:
     """The heads of a class and the lines that say what they have."""
-    whole = printed.name(own.pattern, f"M of {_heads(own.heads)}.")
+    whole = printed.name(own.pattern, f"M of {heads_in_words(own.heads)}.")
     terms = [_term(term, number, own, printed) for number, term in enumerate(own.terms)]
     parts = [
         own.pattern,
@@ -191,8 +197,8 @@ def _head_class(own: HeadClass, printed: _Functions) -> Iterator[tuple[tuple[int
 
 
 def _term(term: Term, number: int, own: HeadClass, printed: _Functions) -> str:
-    who = f"Term {number} of {_heads(own.heads)}"
-    arguments = [printed.name(term.pattern, f"{who}: M.", "term"), _layout(term.queries), _layout(term.keys)]
+    who = f"Term {number} of {heads_in_words(own.heads)}"
+    arguments = [printed.term(term, f"{who}: M."), _layout(term.queries), _layout(term.keys)]
     for side in ("queries", "keys"):
         wanted = getattr(term, f"listed_{side}")
         if wanted is not None:
@@ -208,7 +214,7 @@ def _samples(pattern: ir.Pattern) -> bool:
     return any(isinstance(node, ir.Sample) for node in walk(pattern))
 
 
-def _heads(members: tuple[int, ...]) -> str:
+def heads_in_words(members: tuple[int, ...]) -> str:
     return f"head{'s' * (len(members) > 1)} {', '.join(map(str, members))}"
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ast
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 
-_PACKAGE = "patternc"
+from patternc.backends.export_reach import PACKAGE, Reach, names_of, uses_of
 
 
 @dataclass
@@ -17,14 +15,36 @@ class Embedded:
 
     imports: str
     text: str
+    names: dict[tuple[str, str], str]
+    """What a name of a module is called in the text."""
 
 
-def embed(modules: Sequence[ModuleType]) -> Embedded:
-    """The files of modules, each after those that it imports. Where two files give one name to different things, the
-    later one is renamed."""
+def embed_sources(sources: Iterable[tuple[str, str]], given: Mapping[tuple[str, str], str] | None = None) -> Embedded:
+    """Files by module and source, each after those that it imports. Where two files give one name to different things,
+    the later one is renamed. What is `given`, a name in a module, is defined elsewhere in the result, under the name
+    that it is mapped to."""
     joiner = _Joiner()
-    texts = [joiner.add(module) for module in modules]
-    return Embedded(joiner.imports(), "\n\n".join(texts))
+    for key, name in (given or {}).items():
+        joiner.names[key] = name
+        joiner.taken[name] = f"given {name}"
+    texts = [joiner.add(module, source) for module, source in sources]
+    return Embedded(joiner.imports(), "\n\n".join(texts), joiner.names)
+
+
+def embed_needed(
+    texts: Sequence[str], homes: Sequence[str], given: Mapping[tuple[str, str], str] | None = None
+) -> Embedded:
+    """What generated texts need of the package: the definitions of names that they use, which one of the homes has, and
+    all that these need. What is `given`, a name in a module, the texts define themselves."""
+    own, given = {name for text in texts for name in names_of(text)}, given or {}
+    words = uses_of(texts) - own
+    reach = Reach(given)
+    reach.add(words, homes)
+    found = embed_sources(reach.sources(), {**given, **{("", name): name for name in own}})
+    for name in words:
+        called = next((found.names[home, name] for home in homes if (home, name) in found.names), name)
+        assert called == name, f"{name} was given another name"
+    return found
 
 
 @dataclass
@@ -36,16 +56,17 @@ class _Joiner:
     plain: set[str] = field(default_factory=set)
     members: dict[str, set[str]] = field(default_factory=dict)
 
-    def add(self, module: ModuleType) -> str:
-        source = inspect.getsource(module)
-        tree = ast.parse(source)
+    def add(self, module: str, source: str) -> str:
+        tree, texts = ast.parse(source), source.splitlines()
         renamed = dict(self._imported(tree))
+        self.names |= {(module, name): new for name, new in renamed.items()}  # others may import them from here
         for name, node in _definitions(tree):
-            renamed[name] = self._own(module, name, ast.get_source_segment(source, node) or "")
+            renamed[name] = self._own(module, name, "\n".join(texts[node.lineno - 1 : node.end_lineno]))
         renamed = {old: new for old, new in renamed.items() if old != new}
-        _refuse_shadows(tree, renamed, module.__name__)
-        lines = _replaced(source, tree, renamed)
-        body = "".join(line for i, line in enumerate(lines) if i not in _dropped(tree)).strip("\n")
+        _refuse_shadows(tree, renamed, module)
+        lines = replaced(source, tree, renamed)
+        dropped = _dropped(tree)
+        body = "".join(line for i, line in enumerate(lines) if i not in dropped).strip("\n")
         return f"{_heading(module, tree)}\n\n{body}\n"
 
     def _imported(self, tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -53,26 +74,26 @@ class _Joiner:
         for node in tree.body:
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    assert alias.asname is None, "embedded files import without `as`"
-                    self.plain.add(alias.name)
-                    self.taken[alias.name] = ""
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == _PACKAGE:
+                    self.plain.add(ast.unparse(alias))
+                    bound = alias.asname or alias.name
+                    assert self.taken.setdefault(bound, "") == "", f"{bound} is defined and imported"
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
                 for alias in node.names:
                     key = (node.module or "", alias.name)
-                    assert alias.asname is None, "embedded files import without `as`"
                     assert key in self.names, f"{alias.name} of {node.module} must be embedded before it is imported"
-                    yield alias.name, self.names[key]
+                    yield alias.asname or alias.name, self.names[key]
             elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
                 for alias in node.names:
-                    self.members.setdefault(node.module or "", set()).add(alias.name)
-                    assert self.taken.setdefault(alias.name, "") == "", f"{alias.name} is defined and imported"
+                    self.members.setdefault(node.module or "", set()).add(ast.unparse(alias))
+                    bound = alias.asname or alias.name
+                    assert self.taken.setdefault(bound, "") == "", f"{bound} is defined and imported"
 
-    def _own(self, module: ModuleType, name: str, text: str) -> str:
+    def _own(self, module: str, name: str, text: str) -> str:
         new = name
         while self.taken.get(new, text) != text:
-            new = f"{new}_of_{module.__name__.rsplit('.', 1)[1]}"
+            new = f"{new}_of_{module.rsplit('.', 1)[1]}"
         self.taken[new] = text
-        self.names[module.__name__, name] = new
+        self.names[module, name] = new
         return new
 
     def imports(self) -> str:
@@ -84,6 +105,8 @@ class _Joiner:
 def _definitions(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
     for node in tree.body:
         match node:
+            case ast.FunctionDef(name="_"):  # known to its decorator alone
+                pass
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name, node
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
@@ -101,9 +124,9 @@ def _dropped(tree: ast.Module) -> set[int]:
     return {line - 1 for node in gone for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
 
 
-def _heading(module: ModuleType, tree: ast.Module) -> str:
+def _heading(module: str, tree: ast.Module) -> str:
     """The module's docstring as a comment, under a rule with its name."""
-    title = module.__name__.split(".", 1)[1].replace(".", "/")
+    title = module.split(".", 1)[1].replace(".", "/")
     rule = f"# {'=' * 66} {title}"
     return "\n".join([rule, "#", *(f"# {line}".rstrip() for line in (ast.get_docstring(tree) or "").split("\n"))])
 
@@ -117,7 +140,7 @@ def _refuse_shadows(tree: ast.Module, renamed: dict[str, str], module: str) -> N
         assert not argument, f"an argument in {module} has a name that must be changed"
 
 
-def _replaced(source: str, tree: ast.Module, renamed: dict[str, str]) -> list[str]:
+def replaced(source: str, tree: ast.Module, renamed: dict[str, str]) -> list[str]:
     """The lines of the source with names changed; attributes, keywords and texts stay."""
     lines = [line.encode() for line in source.splitlines(keepends=True)]
     for row, column, old in sorted(_places(tree, lines, set(renamed)), reverse=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,16 +12,23 @@ from patternc import ir
 from patternc.backends.export_cells import COMPUTED_AHEAD, Lines, PerCell, Space, Statements, table_name, uses_of
 from patternc.rewrite import children, walk
 
+Blocked = tuple[ir.Pattern, tuple[ir.Scalar, ...]]
+"""A cover or a selection, and the sizes of the blocks that lead to it."""
 
-def print_pattern(pattern: ir.Pattern, name: str, docstring: str) -> str:
-    """`def name(n, first, h, tables, xp)`, see torch_saved; equal subtrees must be one object (evaluate.shared)."""
+
+def print_pattern(pattern: ir.Pattern, name: str, docstring: str, left: Sequence[Blocked] | None = None) -> str:
+    """`def name(n, first, h, tables, xp)`, see torch_saved; equal subtrees must be one object (evaluate.shared). The
+    function leaves the covers and selections `left` with what it returns, unless that is None."""
     ahead = _Ahead(Lines(), 1, Space(), asking=_asking_sizes(pattern))
     ahead.lines.add(0, f"def {name}(n, first, h, tables, xp):")
     ahead.add(f'"""{docstring}"""')
     for tensor in tensors_of(pattern):
         key = json.dumps(tensor)
         ahead.add(f"{table_name(tensor)} = tables[{key}]")
-    ahead.returning(pattern)
+    if left is None:
+        ahead.returning(pattern)
+    else:
+        ahead.leaving(pattern, left)
     return ahead.lines.text()
 
 
@@ -52,6 +60,19 @@ class _Ahead(Statements):
         self.prepare(pattern)
         cells = self.cells(pattern)
         self.add(f"return {cells}")
+
+    def leaving(self, pattern: ir.Pattern, left: Sequence[Blocked]) -> None:
+        """The same, with covers and selections that others want to see."""
+        self.prepare(pattern)
+        names = []
+        for node, sizes in left:
+            at = self
+            for size in sizes:
+                at = replace(at, space=at._inner_space(size))
+            at.prepare(node)
+            names.append(at.functions[id(node), at.space])
+        cells = self.cells(pattern)
+        self.add(f"return leaving({', '.join([cells, *names])})")
 
     def cells(self, node: ir.Pattern | ir.Scalar) -> str:
         """The name of a function of q and k for what has been prepared."""

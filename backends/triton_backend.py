@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from patternc import ir
+from patternc.backends.base import CHANNELS
 from patternc.backends.triton_adapter import interpreting, missing
 
 if TYPE_CHECKING:
     import torch
 
-    from patternc.backends.triton_executor import TritonArtifact
+    from patternc.backends.triton_artifact import TritonArtifact
 
 __all__ = ["TritonKernels"]
 
@@ -30,9 +31,10 @@ class TritonKernels:
     """Generated kernels, forward and backward."""
 
     name = "triton"
+    most_channels = CHANNELS
 
     def supports(self, program: ir.Program, device: str, dtype: torch.dtype) -> list[str]:
-        reasons = _device_reasons(device)
+        reasons = device_reasons(device)
         if str(dtype) not in DTYPES:
             reasons.append(f"kernels compute in float16, bfloat16 and float32, not {str(dtype).removeprefix('torch.')}")
         if not reasons:  # only now is Triton imported
@@ -42,13 +44,14 @@ class TritonKernels:
     def emit(self, program: ir.Program, heads: int, kv_heads: int) -> TritonArtifact:
         if reason := missing():
             raise ValueError(reason)
-        made: TritonArtifact = import_module("patternc.backends.triton_executor").TritonArtifact(
+        made: TritonArtifact = import_module("patternc.backends.triton_artifact").TritonArtifact(
             program, heads, kv_heads
         )
         return made
 
 
-def _device_reasons(device: str) -> list[str]:
+def device_reasons(device: str) -> list[str]:
+    """Why kernels do not run on a kind of device, if they do not."""
     if device == "cpu" and not interpreting():
         return ["kernels run on CUDA devices; on a CPU only with TRITON_INTERPRET=1"]
     if device not in ("cpu", "cuda"):

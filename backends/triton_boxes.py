@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 
 import torch
-from triton.tools.tensor_descriptor import TensorDescriptor
 
+from patternc.backends.triton_launch import Box
 from patternc.backends.triton_tables import Tables
 
 _FIRST = (9, 0)
@@ -30,18 +30,18 @@ def layout(tables: Tables, columns: Mapping[str, int], side: str) -> tuple[int, 
 
 def boxes(
     tensors: Mapping[str, torch.Tensor], tables: Tables, columns: Mapping[str, int], side: str, tile: int, first: int
-) -> dict[str, TensorDescriptor]:
+) -> dict[str, Box]:
     """Descriptors of (batch, head, line, column, channel) for tensors (B, H, N, D) whose row 0 stands at position
     `first`, or none if some tensor cannot be read so."""
     shape = layout(tables, columns, side)
     if shape is None or not all(_fits(t, shape[0], tile >> shape[1], first) for t in tensors.values()):
         return {}
-    return {f"{name}_box": _box(t, shape[0], shape[1], tile) for name, t in tensors.items()}
+    return {f"{name}_box": _box(name, t, shape[0], shape[1], tile) for name, t in tensors.items()}
 
 
-def flat(t: torch.Tensor, tile: int) -> TensorDescriptor:
-    """Of a tensor that is read `tile` neighbouring elements at a time."""
-    return TensorDescriptor(t, [t.numel()], [1], [tile])
+def flat(name: str, count: int, tile: int) -> Box:
+    """Of so many elements, of which `tile` neighbouring ones are read at a time."""
+    return Box(name, [count], [1], [tile])
 
 
 def _fits(t: torch.Tensor, stride: int, lines: int, first: int) -> bool:
@@ -53,10 +53,10 @@ def _fits(t: torch.Tensor, stride: int, lines: int, first: int) -> bool:
     return t.data_ptr() % 16 == 0 and all(s > 0 and s % unit == 0 for s in steps)
 
 
-def _box(t: torch.Tensor, stride: int, bits: int, tile: int) -> TensorDescriptor:
+def _box(name: str, t: torch.Tensor, stride: int, bits: int, tile: int) -> Box:
     batch, heads, n, dim = t.shape
     unit = 16 // t.element_size()  # what is passed as the stride of an axis of one
     to_batch, to_head, to_row = (s if size > 1 else unit for s, size in zip(t.stride()[:3], t.shape[:3], strict=True))
     shape, strides = [batch, heads, n // stride, stride, dim], [to_batch, to_head, to_row * stride, to_row, 1]
     block = max(16, 1 << (dim - 1).bit_length())
-    return TensorDescriptor(t, shape, strides, [1, 1, tile >> bits, 1 << bits, block])
+    return Box(name, shape, strides, [1, 1, tile >> bits, 1 << bits, block])

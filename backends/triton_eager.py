@@ -1,5 +1,9 @@
-"""Attention without the dispatcher's detour through an operator, for plain tensors outside any trace: that detour takes
-longer on the host than a short kernel on the device."""
+"""Attention without the dispatcher's detour through an operator, for plain tensors outside any trace.
+
+That detour takes longer on the host than a short kernel on the device: a call with gradients takes 90 us through the
+operator and 25 us around it, one with its backward pass 260 us and 95 us (on a CPU, without the kernels themselves).
+Only private functions of torch tell whether somebody looks at operators; where they are missing all calls are ones.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import torch
 
 from patternc.backends.triton_op import Executor, attention_backward
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
 _MODES = getattr(torch._C, "_len_torch_dispatch_stack", None)
 _TRANSFORMS = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", None)
 
@@ -19,10 +23,12 @@ def is_plain(*tensors: torch.Tensor) -> bool:
     """Whether nothing looks at operators as they are called: no trace, no mode, no transform, no subclass."""
     if torch.compiler.is_compiling() or _MODES is None or _TRANSFORMS is None:
         return False
-    return _MODES() == 0 and _TRANSFORMS() is None and all(type(t) in _PLAIN for t in tensors)
+    if _MODES() or _TRANSFORMS() is not None:
+        return False
+    return _PLAIN.issuperset(map(type, tensors))
 
 
-def attention(
+def plain_attention(
     executor: Executor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tensors: Sequence[torch.Tensor],
     scale: float, dropout_p: float, seed: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip

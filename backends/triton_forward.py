@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 from patternc.backends.triton_chain import KEEPS, READS, WRITES
-from patternc.backends.triton_parts import (
-    at,
-    box,
-    by_term,
-    careful_loops,
-    find_work,
-    load,
-    loops,
-    mask_call,
-    masked,
-    numbers,
-    offsets,
-    places,
-    roles,
-    signature,
-    spoilt,
-    spoilt_work,
-    tokens,
-    whole,
+from patternc.backends.triton_parts import careful_kernel, kernel, mask_call, masked, numbers, spoilt, whole
+from patternc.backends.triton_queries import (
+    key_load,
+    key_loops,
+    key_tokens,
+    keys,
+    query_places,
+    query_tile,
+    value_load,
 )
 from patternc.backends.triton_structure import Structure
 from patternc.backends.triton_writer import Writer
@@ -31,30 +19,20 @@ from patternc.backends.triton_writer import Writer
 POINTERS = "q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, sum_ptr, alarm_ptr, piece_ptr, piece_best_ptr, piece_total_ptr"
 NUMBERS = (
     "q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row, "
-    "n, n_q, heads, group, per_follower, scale, seed, threshold, survivor"
+    "n, n_q, heads, group, per_follower, early, early_programs, scale, seed, threshold, survivor"
 )
-CONSTANTS = (
-    "LAUNCH_COLUMNS, D, D_V, BLOCK_D, BLOCK_DV, TILE_Q, TILE_K, ALIGN, LONG, PRECISION, DROPOUT, "
-    "CHAINED, READS, KEEPS, CUT, BOXES"
-)
-CHANNELS = ("D", "BLOCK_D", "d")
-_KEY_ARRAYS = ("k", "d"), ("v", "dv")
 
 
 def forward(w: Writer, s: Structure) -> None:
     """The kernel `forward`."""
     boxes = ", k_box, v_box" if s.boxed_keys else ""
-    signature(w, s, "forward", f"{POINTERS}, spoilt_ptr{boxes}", NUMBERS, CONSTANTS)
-    with w.body():
-        find_work(w, "q_base")
+    with kernel(w, s, "forward", f"{POINTERS}, spoilt_ptr{boxes}", NUMBERS, "q_base"):
         _rows(w, s, careful=False)
 
 
 def forward_careful(w: Writer, s: Structure) -> None:
-    """The kernel `forward_careful`, for the rows that are not numbers after the first: a value that nobody reads is not
-    finite."""
-    signature(w, s, "forward_careful", f"{POINTERS}, spoilt_ptr", f"{NUMBERS}, programs", CONSTANTS)
-    with w.body(), spoilt_work(w, "q_base", "TILE_Q"):
+    """The kernel `forward_careful`."""
+    with careful_kernel(w, s, "forward", POINTERS, NUMBERS, "q_base", "TILE_Q"):
         _rows(w, s, careful=True)
 
 
@@ -62,11 +40,10 @@ def _rows(w: Writer, s: Structure, careful: bool) -> None:
     whole(w)
     numbers(w, s)
     query_places(w, s, careful)
-    query_tile(w)
+    query_tile(w, s)
     keys(w, s, careful)
     state(w, "whole")
-    walk = careful_loops if careful else loops
-    walk(w, s, lambda w: key_step(w, s), lambda w, kind: _tile(w, s, kind))
+    key_loops(w, s, careful, lambda w, kind: _tile(w, s, kind))
     if not careful:
         spoilt(w, "q", "TILE_Q", "acc")
     with w.block("if whole:"):
@@ -82,9 +59,7 @@ def _rows(w: Writer, s: Structure, careful: bool) -> None:
 
 def forward_merge(w: Writer, s: Structure) -> None:
     """The kernel `forward_merge`: the pieces of a row, in order."""
-    signature(w, s, "forward_merge", POINTERS, NUMBERS, CONSTANTS)
-    with w.body():
-        find_work(w, "q_base")
+    with kernel(w, s, "forward_merge", POINTERS, NUMBERS, "q_base"):
         numbers(w, s)
         query_places(w, s)
         state(w, "True")
@@ -105,81 +80,6 @@ def forward_merge(w: Writer, s: Structure) -> None:
         _finish(w)
 
 
-def query_places(w: Writer, s: Structure, careful: bool = False) -> None:
-    """The program's queries: their positions and rows of memory."""
-    w("q_slot = tl.arange(0, TILE_Q)")
-    if not s.listed_queries:
-        offsets(w, "q", "q_stride", "q_bits")
-    tokens(w, s, "q", "q_base", "q_stride", "q_bits", "q_index")
-    if careful:
-        w("q_inside &= left_over")
-    w("""
-        d = tl.arange(0, BLOCK_D)
-        dv = tl.arange(0, BLOCK_DV)
-        q_line = (q - (n - n_q)).to(tl.int64)
-        row = (batch * heads + head) * n_q + q_line  # of arrays (B, H, N_q)
-        key_head = head // group
-    """)
-    roles(w, "q")
-
-
-def query_tile(w: Writer) -> None:
-    """The program's query vectors."""
-    w("""
-        q_home = q_ptr + (batch * q_batch + head.to(tl.int64) * q_head) * ALIGN
-        q_mask = q_inside[:, None] & (d < D)[None, :]
-        query = tl.load(q_home + q_line[:, None] * (q_row * ALIGN) + d[None, :], mask=q_mask, other=0.0)
-    """)
-
-
-def keys(w: Writer, s: Structure, careful: bool = False) -> None:
-    """Where the keys and values of the program's head lie."""
-    w("""
-        k_slot = tl.arange(0, TILE_K)
-        k_home = k_ptr + (batch * k_batch + key_head.to(tl.int64) * k_head) * ALIGN
-        v_home = v_ptr + (batch * v_batch + key_head.to(tl.int64) * v_head) * ALIGN
-    """)
-    if s.boxed_keys:
-        offsets(w, "k", "k0_stride", "k0_bits")
-        with nullcontext() if careful else w.block("if not BOXES:"):
-            places(w, s, "k", *_KEY_ARRAYS)
-
-
-def key_step(w: Writer, s: Structure) -> None:
-    """The distance between neighbouring tiles of a lane."""
-    if s.listed_keys:
-        w("step = TILE_K")
-    else:
-        w(f"step = (TILE_K >> {by_term(s.terms, 'k{}_bits')}) * {by_term(s.terms, 'k{}_stride')}")
-
-
-def key_tokens(w: Writer, s: Structure) -> None:
-    """The tokens of the key tile at `base`."""
-    names = [by_term(s.terms, f"k{{}}_{name}") for name in ("stride", "bits", "index")]
-    if len(s.masks) > 1:
-        w(f"k_stride = {names[0]}\nk_bits = {names[1]}")
-        names[:2] = "k_stride", "k_bits"
-        if not s.listed_keys:
-            offsets(w, "k", *names[:2])
-            places(w, s, "k", *_KEY_ARRAYS)
-    tokens(w, s, "k", "base", *names)
-
-
-def key_load(w: Writer, s: Structure, kind: str) -> None:
-    boxed = s.boxed_keys and kind != "careful"
-    if boxed:
-        w("if BOXES:\n    line = base // k0_stride\n    column = base % k0_stride")
-    inside = None if kind == "full" else "k_inside"
-    load(w, "key", box("k", "key_head", "TILE_K, BLOCK_D") if boxed else "", at(s, "k", "k", "d"), inside, CHANNELS)
-
-
-def value_load(w: Writer, s: Structure, kind: str) -> None:
-    boxed = s.boxed_keys and kind != "careful"
-    inside = None if kind == "full" else "k_inside"
-    by_box = box("v", "key_head", "TILE_K, BLOCK_DV") if boxed else ""
-    load(w, "value", by_box, at(s, "k", "v", "dv"), inside, ("D_V", "BLOCK_DV", "dv"))
-
-
 def state(w: Writer, reads: str) -> None:
     """The online softmax in base 2: best score, sum of weights, weighted sum of values; `reads` says who goes on from
     earlier launches."""
@@ -198,7 +98,7 @@ def state(w: Writer, reads: str) -> None:
 
 
 def _tile(w: Writer, s: Structure, kind: str) -> None:
-    key_tokens(w, s)
+    key_tokens(w, s, kind)
     key_load(w, s, kind)
     w("score = tl.dot(query, tl.trans(key), input_precision=PRECISION)")
     scores(w, s, kind)

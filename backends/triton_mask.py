@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from textwrap import wrap
-from typing import NamedTuple
 
 from patternc import ir
 from patternc.analysis.evaluate import shared
 from patternc.analysis.overflow import most
+from patternc.backends.triton_mask_arguments import arguments_of, parameter
 from patternc.backends.triton_mask_facts import INT32, Facts, Space, UnsupportedPatternError
-from patternc.backends.triton_mask_lift import lifted, parameter
-from patternc.backends.triton_mask_numbers import table_name
-from patternc.backends.triton_mask_patterns import RELATION_NUMBERS, PatternPrinter, Relation, uses_of, visit_scalars
+from patternc.backends.triton_mask_lift import lifted
+from patternc.backends.triton_mask_patterns import PatternPrinter, Relation, uses_of, visit_scalars
 from patternc.backends.triton_mask_text import Lines
+from patternc.backends.triton_structure import Argument
 from patternc.printer import text as printed
 from patternc.rewrite import children, rebuild, walk
 
@@ -29,15 +29,6 @@ LONGEST = 1 << 24
 """The keys that a function is made for, unless more are asked for: far fewer than overflow int32 in usual patterns."""
 MOST_SHOWN = 300
 """Nodes of the longest pattern that is shown above its function."""
-
-
-class Argument(NamedTuple):
-    """An argument that a function takes after (q, k, n, h): an `int`, or a `tensor`, a pointer, which has a batch axis
-    in front if `batched` (of length 1 if all batch rows are alike); the function is given that of its batch row."""
-
-    name: str
-    kind: str = "int"
-    batched: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +77,7 @@ def mask_function(
     printer = PatternPrinter(Lines(), facts, uses_of(parametric), wide)
     bag = printer.returning(parametric, tokens)
     read = _tensors_read(parametric, tensors)
-    arguments = _arguments(read, printer.relations, len(numbers))
+    arguments = arguments_of(read, len(printer.relations), len(numbers))
     body = _casts(parametric, len(numbers), wide) + printer.lines.text()
     shown = _shown(parametric, printer.relations)
     text = "\n".join([*shown, "@triton.jit", *_head(name, arguments), body])
@@ -110,19 +101,6 @@ def _tensors_read(pattern: ir.Pattern, tensors: Sequence[ir.Tensor]) -> tuple[ir
         if isinstance(node, ir.Read):
             names.add(node.tensor)
     return tuple(t for t in tensors if t.name in names)
-
-
-def _arguments(tensors: Sequence[ir.Tensor], relations: Sequence[Relation], numbers: int) -> tuple[Argument, ...]:
-    result = []
-    for tensor in tensors:
-        name = table_name(tensor.name)
-        result.append(Argument(f"table_{name}", "tensor", tensor.batched))
-        for i in range(len(tensor.dims)):
-            result += [Argument(f"stride{i}_{name}"), Argument(f"size{i}_{name}")]
-    for relation in relations:
-        result.append(Argument(relation.name, "tensor", True))
-        result += [Argument(f"{relation.name}_{number}") for number in RELATION_NUMBERS]
-    return (*result, *(Argument(parameter(i)) for i in range(numbers)))
 
 
 def _casts(pattern: ir.Pattern, numbers: int, wide: bool) -> str:

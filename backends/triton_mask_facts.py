@@ -14,7 +14,7 @@ _FAR = 1 << 100
 _MOST_BITS = 64
 
 
-class UnsupportedPatternError(Exception):
+class UnsupportedPatternError(ValueError):
     """A pattern for which no mask can be printed; the message is a reason for `Backend.supports`."""
 
 

@@ -7,9 +7,11 @@ structure.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from patternc import ir
+from patternc.backends.triton_mask_arguments import parameter
 from patternc.rewrite import rebuild
 
 MOST_NUMBERS = 64
@@ -29,11 +31,6 @@ def lifted(pattern: ir.Pattern) -> tuple[ir.Pattern, tuple[int, ...]]:
     return (result, tuple(lift.numbers)) if len(lift.numbers) <= MOST_NUMBERS else (pattern, ())
 
 
-def parameter(number: int) -> str:
-    """The name of a lifted number."""
-    return f"number_{number}"
-
-
 class _Lift:
     def __init__(self) -> None:
         self.numbers: list[int] = []
@@ -43,8 +40,14 @@ class _Lift:
         if isinstance(node, _KEPT_WHOLE):
             return node
         if id(node) not in self._done:
-            self._done[id(node)] = rebuild(node, self.visit if not self._lifts(node) else self._operand)
+            self._done[id(node)] = self._lifted(node)
         return self._done[id(node)]
+
+    def _lifted(self, node: ir.Node) -> ir.Node:
+        if isinstance(node, ir.Blocks):  # sizes are divisors, and say where covers and selections lie
+            body = self.visit(node.body)
+            return node if body is node.body else replace(node, body=body)
+        return rebuild(node, self.visit if not self._lifts(node) else self._operand)
 
     @staticmethod
     def _lifts(node: ir.Node) -> bool:

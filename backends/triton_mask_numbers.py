@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from patternc import ir
+from patternc.backends.triton_mask_arguments import table_name
 from patternc.backends.triton_mask_facts import Fact, Facts, Space, UnsupportedPatternError
-from patternc.backends.triton_mask_names import table_name
 from patternc.backends.triton_mask_text import (
     AND,
     ATOM,

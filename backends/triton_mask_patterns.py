@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from patternc import ir
+from patternc.backends.triton_mask_arguments import RELATION_NUMBERS, relation_name
 from patternc.backends.triton_mask_conditions import ConditionPrinter
 from patternc.backends.triton_mask_facts import Facts, Space, UnsupportedPatternError
 from patternc.backends.triton_mask_numbers import SHAPE
@@ -29,8 +30,6 @@ from patternc.rewrite import children, walk
 
 COMPUTED_AHEAD = (ir.Cover, ir.Top, ir.Sample)
 BOTH_AXES = frozenset("qk")
-RELATION_NUMBERS = ("at", "first", "rows", "columns", "stride", "steps")
-"""The numbers that go with a relation's table; see `triton_words.belongs`."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Relation:
 
     @property
     def name(self) -> str:
-        return f"set{self.number}"
+        return relation_name(self.number)
 
 
 def uses_of(node: ir.Node) -> Counter[int]:

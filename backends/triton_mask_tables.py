@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import pad
 
-from patternc import ir
-from patternc.analysis.evaluate import Meaning, Sharing
 from patternc.analysis.relation import Relation
-from patternc.backends.triton_mask import MaskSource
-from patternc.backends.triton_mask_lift import parameter
-from patternc.backends.triton_mask_numbers import table_name
-from patternc.backends.triton_mask_patterns import Relation as Printed
-from patternc.rewrite import walk
-from patternc.specialise import specialise
+from patternc.backends.triton_mask_arguments import parameter, relation_name, table_name
+from patternc.backends.triton_structure import Argument
 
+INT32 = range(-(1 << 31), 1 << 31)
+MOST_KEYS = 1 << 30
+"""Positions are numbers of 32 bits in kernels, those of slots beyond the end too."""
 MOST_BITS = 1 << 28
 """Cells of a relation, over all batch rows, of which a bitmap is kept (32 MiB); larger ones keep their runs."""
 
@@ -33,19 +30,45 @@ class MaskArguments:
     numbers: tuple[dict[str, int], ...]
 
 
+class Source(Protocol):
+    """A mask function with its numbers, printed or saved."""
+
+    @property
+    def text(self) -> str:
+        """Equal for equal functions."""
+
+    @property
+    def tensors(self) -> Sequence[Any]:
+        """The run-time tensors that it reads, by `name` and `batched`."""
+
+    @property
+    def arguments(self) -> Sequence[Argument]:
+        """What it takes after (q, k, n, h)."""
+
+    @property
+    def bag(self) -> bool:
+        """It gives multiplicities; else conditions."""
+
+    @property
+    def relations(self) -> Sequence[Any]:
+        """The covers and selections that it asks for cells."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The values of its last arguments."""
+
+
 def mask_arguments(
-    sources: Sequence[MaskSource],
-    meanings: Sequence[Sequence[Meaning]],
+    sources: Sequence[Source],
+    relations: Sequence[Sequence[Sequence[Relation]]],
     *,
-    n: int,
-    n_q: int,
     tensors: Mapping[str, torch.Tensor],
     device: torch.device | str,
 ) -> MaskArguments:
     """The arguments of sources of one text, for example of several classes of heads.
 
-    `meanings` has for each source the multiplicities of its pattern at the length n: one for each batch row, or a
-    single one if all batch rows are alike. `tensors` are the checked run-time tensors, with their batch axis.
+    `relations` has for each source the relations that it asks for, for each batch row, or once if all batch rows are
+    alike. `tensors` are the checked run-time tensors, with their batch axis.
     """
     assert len({source.text for source in sources}) == 1, "only equal functions share their arguments"
     one = sources[0]
@@ -57,18 +80,16 @@ def mask_arguments(
         for i, axis in enumerate(range(declared.batched, tensor.ndim)):
             common |= {f"stride{i}_{name}": tensor.stride(axis), f"size{i}_{name}": tensor.shape[axis]}
     numbers = [common | _own_numbers(source) for source in sources]
-    for i, printed in enumerate(one.relations):
-        found = [
-            packed([_relation(source.relations[i], m, n, n_q) for m in of_source], device)
-            for source, of_source in zip(sources, meanings, strict=True)
-        ]
-        shared[printed.name], places = _pooled([table for table, _ in found])
+    for i in range(len(one.relations)):
+        name = relation_name(i)
+        found = [packed([row[i] for row in rows], device) for rows in relations]
+        shared[name], places = _pooled([table for table, _ in found])
         for own, (_, more), at in zip(numbers, found, places, strict=True):
-            own |= {f"{printed.name}_{key}": value for key, value in {"at": at, **more}.items()}
+            own |= {f"{name}_{key}": value for key, value in {"at": at, **more}.items()}
     return MaskArguments(shared, tuple(numbers))
 
 
-def _own_numbers(source: MaskSource) -> dict[str, int]:
+def _own_numbers(source: Source) -> dict[str, int]:
     return {parameter(i): value for i, value in enumerate(source.numbers)}
 
 
@@ -77,33 +98,6 @@ def _pooled(tables: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[int]]:
     batch = max(table.shape[0] for table in tables)
     places = [0, *accumulate(table.shape[1] for table in tables)]
     return torch.cat([table.expand(batch, -1) for table in tables], 1), places[:-1]
-
-
-def _relation(printed: Printed, meaning: Meaning, n: int, n_q: int) -> Relation:
-    """The relation of a printed node: the one that the meaning has, else a new one."""
-    whole: Any = printed.node
-    for size in reversed(printed.sizes):
-        whole = ir.Blocks(size, whole)
-    is_open = any(isinstance(node, ir.Var) and node.name == "n" for node in walk(whole))
-    bound = specialise(whole, {"n": n}) if is_open else whole
-    sharing = Sharing()
-    sharing.visit(meaning.pattern)
-    node, sizes = _innermost(sharing.visit(bound))
-    if (id(node), sizes) not in meaning.relations:
-        meaning = Meaning(
-            bound, n=n, n_q=n_q, h=meaning.h, tables=meaning.tables, xp=meaning.xp, counter=meaning.counter
-        )
-        node, sizes = _innermost(meaning.pattern)
-    return meaning.relations[id(node), sizes]
-
-
-def _innermost(node: Any) -> tuple[ir.Pattern, tuple[int, ...]]:
-    """The pattern inside nested blocks, and their sizes."""
-    sizes: tuple[int, ...] = ()
-    while isinstance(node, ir.Blocks):
-        assert isinstance(node.size, ir.Const)
-        sizes, node = (*sizes, int(node.size.value)), node.body
-    return node, sizes
 
 
 # ------------------------------------------------------------------ relations

@@ -13,6 +13,8 @@ from weakref import WeakValueDictionary
 
 import torch
 
+from patternc.backends.triton_namespace import NAMESPACE
+
 
 class Executor(Protocol):
     """A program that the operators run."""
@@ -24,7 +26,7 @@ class Executor(Protocol):
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tensors: Sequence[torch.Tensor], scale: float,
         dropout_p: float, seed: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """The output (B, H, N_q, D_v), contiguous, and lse (B, H, N_q) in float32."""
+        """The output (B, H, N_q, D_v) and lse (B, H, N_q), contiguous; lse in float32, of float64 inputs in float64."""
 
     def backward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor, lse: torch.Tensor,
@@ -42,6 +44,16 @@ def known(executor: Executor) -> Executor:
     return _EXECUTORS.setdefault(executor.key, executor)
 
 
+def as_tensor(key: str) -> torch.Tensor:
+    """A key as an input of a graph, which serves other patterns then: the operators take it as the last of their
+    tensors, and an empty key."""
+    return torch.frombuffer(bytearray(key.encode()), dtype=torch.uint8)
+
+
+def _key(key: str, tensors: Sequence[torch.Tensor]) -> str:
+    return key or bytes(tensors[-1].tolist()).decode()
+
+
 def _executor(key: str) -> Executor:
     found = _EXECUTORS.get(key)
     if found is None:
@@ -56,7 +68,7 @@ def _number(seed: torch.Tensor | None) -> int:
 # ------------------------------------------------------------------ forward
 
 
-@torch.library.custom_op("patternc::attention", mutates_args=())
+@torch.library.custom_op(f"{NAMESPACE}::attention", mutates_args=())
 def attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -67,9 +79,10 @@ def attention(
     dropout_p: float,
     seed: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output (B, H, N_q, D_v), in q's dtype, and lse (B, H, N_q), in float32. `scale` is positive; `seed` is a
-    number on the CPU, or None without dropout."""
-    return _executor(key).forward(q, k, v, tensors, scale, dropout_p, _number(seed))
+    """The output (B, H, N_q, D_v), in q's dtype, and lse (B, H, N_q), in float32 or float64. The triton backend's
+    `scale` is positive; `seed` is a number on the CPU, or None without dropout."""
+    found, given = _executor(_key(key, tensors)), tensors if key else tensors[:-1]
+    return found.forward(q, k, v, given, scale, dropout_p, _number(seed))
 
 
 @attention.register_fake
@@ -78,13 +91,14 @@ def _(
     dropout_p: float, seed: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     batch, heads, n_q, _ = q.shape
-    return q.new_empty(batch, heads, n_q, v.shape[3]), q.new_empty(batch, heads, n_q, dtype=torch.float32)
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return q.new_empty(batch, heads, n_q, v.shape[3]), q.new_empty(batch, heads, n_q, dtype=wide)
 
 
 # ------------------------------------------------------------------ backward
 
 
-@torch.library.custom_op("patternc::attention_backward", mutates_args=())
+@torch.library.custom_op(f"{NAMESPACE}::attention_backward", mutates_args=())
 def attention_backward(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -102,10 +116,9 @@ def attention_backward(
     keys: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """dq, and dk with dv; those not asked for by `queries` and `keys` have no element."""
-    found = _executor(key).backward(
-        q, k, v, out, lse, d_out, d_lse, tensors, scale, dropout_p, _number(seed), queries, keys
-    )
-    dq, dk, dv = (q.new_empty(0) if g is None else g for g in found)
+    found, given = _executor(_key(key, tensors)), tensors if key else tensors[:-1]
+    gradients = found.backward(q, k, v, out, lse, d_out, d_lse, given, scale, dropout_p, _number(seed), queries, keys)
+    dq, dk, dv = (q.new_empty(0) if g is None else g for g in gradients)
     return dq, dk, dv
 
 
@@ -126,7 +139,7 @@ def _(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
     q, k, v, tensors, ctx.key, ctx.scale, ctx.dropout_p, seed = inputs
-    ctx.executor = _EXECUTORS.get(ctx.key)  # stays while it may be needed
+    ctx.executor = _EXECUTORS.get(ctx.key) if ctx.key else None  # stays while it may be needed
     ctx.count, ctx.seeded = len(tensors), seed is not None
     ctx.save_for_backward(q, k, v, *output, *tensors, *([] if seed is None else [seed]))
     ctx.set_materialize_grads(False)
@@ -140,7 +153,7 @@ def _gradients(ctx: Any, d_out: torch.Tensor | None, d_lse: torch.Tensor | None)
     if (d_out is None and d_lse is None) or not (queries or any(keys)):
         return None, None, None, none, None, None, None, None
     d_out = torch.zeros_like(out) if d_out is None else d_out
-    dq, dk, dv = torch.ops.patternc.attention_backward(
+    dq, dk, dv = attention_backward(
         q, k, v, out, lse, d_out, d_lse, tensors, ctx.key, ctx.scale, ctx.dropout_p, seed, queries, any(keys)
     )
     wanted = (dq if queries else None, dk if keys[0] else None, dv if keys[1] else None)
@@ -148,7 +161,7 @@ def _gradients(ctx: Any, d_out: torch.Tensor | None, d_lse: torch.Tensor | None)
 
 
 def _no_second_order(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-    raise RuntimeError("attention of the triton backend has no second-order gradients; the reference backend has")
+    raise RuntimeError("attention has no second-order gradients in graphs; the reference backend has them")
 
 
 attention.register_autograd(_gradients, setup_context=_setup)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 PASSES = ("forward", "backward_queries", "backward_keys")
 
@@ -16,13 +17,30 @@ class Options:
     registers: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the kernels of a program run on a device."""
+
+    tile: tuple[int, int]
+    """Queries and keys of a tile."""
+    options: Mapping[str, Options] = field(default_factory=dict)
+    """By pass; those left out are the usual ones."""
+
+
 CAREFUL = Options(8, 1)
 """Of kernels that compute again what is not a number."""
 
 
-def options(name: str, dim: int, bits: int) -> Options:
-    """The options of a pass for a head dimension (rounded up to a power of two). Best on an H200 for 128 channels of 16
-    bits and tiles of 64 by 64, by benchmarks/gpu_probe.py."""
+SHORT = 10
+"""Tiles of an item, on average, up to which loads ahead gain less than a third program on a processor."""
+
+
+def options(name: str, dim: int, bits: int, chained: bool = False, tiles: float = SHORT + 1) -> Options:
+    """The options of a pass for a head dimension (rounded up to a power of two), on a grid with so many `tiles` in an
+    item, which is `chained` to others or not: those alone may change with the length. Best on an H200 for 128 channels
+    of 16 bits and tiles of 64 by 64."""
     if dim * bits > 128 * 16:
         return Options(8, 2)
-    return Options(4, 3 if name == "forward" else 2)
+    if name != "forward":
+        return Options(4, 2)
+    return Options(4, 1, 168) if chained and tiles <= SHORT and dim == 128 else Options(4, 3)

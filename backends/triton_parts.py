@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from textwrap import fill
 
+from patternc.backends.triton_notes import note
 from patternc.backends.triton_structure import Structure, launch_columns, tensor_arguments
 from patternc.backends.triton_writer import Writer
 
 TABLES = ("followers", "items", "runs", "launches", "roles", "index")
 FOLLOWER_COLUMNS = 8
-ITEM_COLUMNS = 14
+ITEM_COLUMNS = 9
 RUN_COLUMNS = 5
+CONSTANTS = (
+    "LAUNCH_COLUMNS, D, D_V, BLOCK_D, BLOCK_DV, TILE_Q, TILE_K, ALIGN, LONG, PRECISION, DROPOUT, "
+    "CHAINED, READS, KEEPS, CUT, BOXES, ALIKE"
+)
+CHANNELS = ("D", "BLOCK_D", "d")
+CAREFULLY = "tl.range(tiles, num_stages=1)"
+"""The walk over all tiles in kernels that make rows that nobody reads in a tile 0 before they get into products."""
+
+
+_JOINED = "\N{NO-BREAK SPACE}"
 
 
 def signature(w: Writer, s: Structure, name: str, pointers: str, numbers: str, constants: str) -> None:
@@ -30,48 +41,79 @@ def signature(w: Writer, s: Structure, name: str, pointers: str, numbers: str, c
     with w.block(f"def {name}("):
         for names in (pointers, ", ".join((*TABLES, *masks)), numbers):
             w(wrapped(names))
-        w(wrapped(", ".join(f"{c.strip()}: tl.constexpr" for c in constants.split(","))))
+        w(wrapped(", ".join(f"{c.strip()}:{_JOINED}tl.constexpr" for c in constants.split(","))))
     w("):")
+    with w.body():
+        w(note(name))
 
 
 def wrapped(names: str) -> str:
-    return fill(names, 110, break_long_words=False) + ","
+    return fill(names, 110, break_long_words=False).replace(_JOINED, " ") + ","
 
 
 def find_work(w: Writer, row: str) -> None:
     """The program's follower (a head and a batch row of a launch) and its item (a tile row, or a part of one)."""
     w(f"""
-        follower = followers + tl.program_id(0) // per_follower * {FOLLOWER_COLUMNS}
-        number = tl.program_id(0) % per_follower
-        if number >= tl.load(follower + 4):
-            return
+        owner, number = work_of(tl.program_id(0), early, early_programs, per_follower)
+        follower = followers + owner * {FOLLOWER_COLUMNS}
+        if ALIKE:  # all followers have the items of one launch
+            launch = launches
+            item = items + number * {ITEM_COLUMNS}
+        else:
+            if number >= tl.load(follower + 4):
+                return
+            launch = launches + tl.load(follower + 2) * LAUNCH_COLUMNS
+            item = items + (tl.load(follower + 3) + number) * {ITEM_COLUMNS}
     """)
-    _item(w, row)
+    _of_item(w, row)
 
 
-def _item(w: Writer, row: str) -> None:
+def _of_item(w: Writer, row: str) -> None:
     w(f"""
+        {row} = tl.load(item)
         head = tl.load(follower)
         batch = tl.load(follower + 1).to(tl.int64)
-        launch = launches + tl.load(follower + 2) * LAUNCH_COLUMNS
-        item = items + (tl.load(follower + 3) + number) * {ITEM_COLUMNS}
-        {row} = tl.load(item)
     """)
 
 
 @contextmanager
-def spoilt_work(w: Writer, row: str, tile: str) -> Iterator[None]:
+def kernel(w: Writer, s: Structure, name: str, pointers: str, numbers: str, row: str) -> Iterator[None]:
+    """A kernel of one program for each item of work; what is added inside is its body. `row` becomes the first token of
+    the item's tile row."""
+    signature(w, s, name, pointers, numbers, CONSTANTS)
+    with w.body():
+        find_work(w, row)
+        yield
+
+
+@contextmanager
+def careful_kernel(
+    w: Writer, s: Structure, name: str, pointers: str, numbers: str, row: str, tile: str
+) -> Iterator[None]:
+    """The kernel `{name}_careful`, for the rows that are not numbers after the kernel of that name: something that
+    nobody reads is not finite."""
+    signature(w, s, f"{name}_careful", f"{pointers}, spoilt_ptr", f"{numbers}, programs", CONSTANTS)
+    with w.body(), _spoilt_work(w, row, tile):
+        yield
+
+
+@contextmanager
+def _spoilt_work(w: Writer, row: str, tile: str) -> Iterator[None]:
     """The same for each program of the first kernel that has left rows to the careful one: those `left_over`."""
     w("if tl.load(alarm_ptr) == 0:\n    return")
     with w.block("for program in range(tl.program_id(0), programs, tl.num_programs(0)):"):
         w(f"""
-            follower = followers + program // per_follower * {FOLLOWER_COLUMNS}
-            number = program % per_follower
+            owner, number = work_of(program, early, early_programs, per_follower)
+            follower = followers + owner * {FOLLOWER_COLUMNS}
             flags = spoilt_ptr + program * tl.full([], {tile}, tl.int64) + tl.arange(0, {tile})
             left_over = tl.load(flags, mask=number < tl.load(follower + 4), other=0) != 0
         """)
         with w.block("if tl.max(left_over.to(tl.int32), 0) > 0:"):
-            _item(w, row)
+            w(f"""
+                launch = launches + tl.load(follower + 2) * LAUNCH_COLUMNS
+                item = items + (tl.load(follower + 3) + number) * {ITEM_COLUMNS}
+            """)
+            _of_item(w, row)
             yield
 
 
@@ -79,8 +121,8 @@ def whole(w: Writer) -> None:
     """Whether the item is a whole row, and not a piece whose partial result is merged later."""
     w("""
         if CUT:
-            whole = tl.load(item + 13) < 0
-            place = (tl.load(follower + 7) + tl.load(item + 13)).to(tl.int64)  # of the piece among all
+            whole = tl.load(item + 8) < 0
+            place = (tl.load(follower + 7) + tl.load(item + 8)).to(tl.int64)  # of the piece among all
         else:
             whole: tl.constexpr = True
     """)
@@ -88,9 +130,10 @@ def whole(w: Writer) -> None:
 
 def numbers(w: Writer, s: Structure, terms: range | None = None) -> None:
     """Load the launch's numbers: strides and widths of layouts, numbers in masks."""
+    w("# The launch's layouts, and the numbers in its masks.")
     for name, column in launch_columns(s).items():
-        side = name.split("_")[0].lstrip("mask").lstrip("k")
-        of_other_term = terms is not None and side.isdigit() and int(side) not in terms
+        side = name.split("_")[0].removeprefix("mask").removeprefix("k")
+        of_other_term = terms is not None and (side == "main" or (side.isdigit() and int(side) not in terms))
         unused = name.endswith("_index") and not (s.listed_queries if name.startswith("q_") else s.listed_keys)
         if not of_other_term and not unused:
             w(f"{name} = tl.load(launch + {column})")
@@ -151,62 +194,54 @@ def by_term(terms: range, name: str) -> str:
     return chain
 
 
-def walk(
-    w: Writer, column: int, step: Callable[[Writer], None], body: Callable[[Writer], None], spots: str = "",
-    range_: str = "range(tiles)",
-) -> None:  # fmt: skip
-    """The loop over an item's tiles, run by run: sets `base` (the first token of the tile) and `code` (twice its term,
-    plus 1 if partial). From that column on the item has its first run, the number of its tiles, and what it finds of
-    the first run: token, tiles, code, slot."""
-    w(f"""
-        run = runs + tl.load(item + {column}) * {RUN_COLUMNS}
-        tiles = tl.load(item + {column + 1})
-        base = tl.load(item + {column + 2})
-        left = tl.load(item + {column + 3})
-        code = tl.load(item + {column + 4})
-    """)
-    if spots:
-        w(f"spot = tl.load(item + {column + 5})")
-    with w.block(f"for _ in {range_}:"):
+def loop(
+    w: Writer, tiles: str, step: Callable[[Writer], None] | None, body: Callable[[Writer], None], spots: str = ""
+) -> None:
+    """The loop over so many of an item's tiles, from the one that the last loop, or `begin`, has come to: at `base`
+    (its first token) and `spot` (its first slot in 16s) if asked for, of `code` (twice its term, plus 1 if partial),
+    with `left` tiles of the `run`. `step` sets the distance to the next tile of a run, unless it is known."""
+    with w.block(f"for _ in {tiles}:"):
         body(w)
         w("# The next tile of the run, or the first of the next run.")
-        step(w)
+        if step is not None:
+            step(w)
         w(f"""
             left -= 1
-            run += tl.where(left == 0, {RUN_COLUMNS}, 0)
-            base = tl.where(left == 0, tl.load(run), base + step)
-            code = tl.load(run + 2)
+            done = left == 0
+            base = tl.where(done, next_base, base + step)
+            left = tl.where(done, next_left, left)
+            code = tl.where(done, next_code, code)
+            run += tl.where(done, {RUN_COLUMNS}, 0)
         """)
         if spots:
-            w(f"spot = tl.where(left == 0, tl.load(run + 4), spot + {spots})")
-        w("left = tl.where(left == 0, tl.load(run + 1), left)")
+            w(f"spot = tl.where(done, next_spot, spot + {spots})")
+        _ahead(w, spots)
 
 
-def loops(
-    w: Writer, s: Structure, step: Callable[[Writer], None], body: Callable[[Writer, str], None], spots: str = ""
-) -> None:
-    """One loop over all tiles, or one over the partial and one over the full ones; `body` is given "joint", "partial"
-    or "full"."""
-    if not s.split:
-        walk(w, 1, step, lambda w: body(w, "joint"), spots)
-        return
-    w("# Tiles that need a mask.")
-    walk(w, 1, step, lambda w: body(w, "partial"), spots)
-    w("# Tiles that need none.")
-    walk(w, 7, step, lambda w: body(w, "full"), spots)
+def begin(w: Writer, spots: str = "") -> None:
+    """The first of an item's tiles."""
+    w(f"""
+        tiles = tl.load(item + 2)
+        run = runs + tl.load(item + 1) * {RUN_COLUMNS}
+        base = tl.load(item + 3)
+        left = tl.load(item + 4)
+        code = tl.load(item + 5)
+    """)
+    if spots:
+        w("spot = tl.load(item + 6)")
+    _ahead(w, spots)
 
 
-def careful_loops(
-    w: Writer, s: Structure, step: Callable[[Writer], None], body: Callable[[Writer, str], None], spots: str = ""
-) -> None:
-    """The same slowly: rows that nobody reads in a tile are made 0 before they get into products."""
-    for column in (1, 7) if s.split else (1,):
-        walk(w, column, step, lambda w: body(w, "careful"), spots, "tl.range(tiles, num_stages=1)")
+def _ahead(w: Writer, spots: str) -> None:
+    """The next run: read a tile before it may be needed."""
+    for column, name in ((0, "base"), (1, "left"), (2, "code"), *([(4, "spot")] if spots else [])):
+        w(f"next_{name} = tl.load(run + {RUN_COLUMNS + column})")
 
 
 def spoilt(w: Writer, side: str, tile: str, *sums: str) -> None:
     """Note which rows are not numbers, as 0 · NaN and 0 · inf are not, and leave them to the careful kernel."""
     w(f"""
+        # Rows that are not numbers are left over.
         check = {" + ".join(f"tl.sum({name}, 1)" for name in sums)}
         good = check == check
         tl.store(spoilt_ptr + tl.program_id(0).to(tl.int64) * {tile} + {side}_slot, tl.where(good, 0, 1).to(tl.int8))
@@ -228,10 +263,8 @@ def masked(w: Writer, s: Structure, kind: str, terms: range, apply: Callable[[Wr
     """What is done to the scores of partial tiles, term by term."""
     if kind == "full":
         return
-    only = len(terms) == 1 and kind == "partial"
     for t in terms:
-        word = "if" if t == terms[0] else "elif"
-        with nullcontext() if only else w.block(f"{word} code == {2 * t + 1}:"):
+        with w.block(f"{'if' if t == terms[0] else 'elif'} code == {2 * t + 1}:"):
             apply(w, t)
 
 

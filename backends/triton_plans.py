@@ -1,68 +1,63 @@
-"""A program at one length as grids of kernels: its plan, the masks of the plan's launches, their schedule."""
+"""A program at one length as grids of kernels: its plan, the masks of the plan's launches, their schedule.
+
+This is the same for a program in memory and for a saved module, which carries this file; they differ in the `Masks`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import torch
 
-from patternc import ir
-from patternc.analysis.meanings import Meanings
-from patternc.analysis.planner import plan_of
-from patternc.arrangement import Arrangement
+from patternc.analysis.relation import Relation
 from patternc.backends.torch_arrays import TorchArrays
-from patternc.backends.triton_mask import LONGEST, Argument, MaskSource, mask_function
-from patternc.backends.triton_mask_tables import MaskArguments, mask_arguments
-from patternc.backends.triton_schedule import BoundMask, Schedule, schedule
-from patternc.backends.triton_structure import Argument as KernelArgument
-from patternc.backends.triton_structure import Mask
-from patternc.passes.balance import PROCESSORS
-from patternc.plan import LISTED, Axis, Launch, Plan
+from patternc.backends.triton_chain import chain
+from patternc.backends.triton_complete import complete, terms_beside
+from patternc.backends.triton_launch import apart
+from patternc.backends.triton_mask_tables import INT32, MOST_KEYS, MaskArguments, Source, mask_arguments
+from patternc.backends.triton_schedule import BoundMask, Links, Schedule, Step, schedule
+from patternc.backends.triton_structure import Argument, Mask
+from patternc.backends.triton_tables import Tables
+from patternc.passes.balance import PROCESSORS, balance
+from patternc.passes.merge import merge
+from patternc.passes.tiles import tiles
+from patternc.plan import Launch, Plan
 
-INT32 = range(-(1 << 31), 1 << 31)
-MOST_KEYS = 1 << 30
-"""Positions are numbers of 32 bits in kernels, those of slots beyond the end too."""
-_SET = "MASK_of_set"
+PLANNED_BY_HOST = 1 << 17
+"""Up to so many keys a plan without run-time tensors is made on the CPU: in 8 to 45 ms, where an H200, which plans by
+some thousand kernels, takes 32 to 58 ms, and 0.3 s more for the first plan of a process."""
+_HOST = torch.device("cpu")
+
+
+AT_ONCE = 2
+"""Programs that a processor runs at a time: each takes up to half of its registers and shared memory."""
 
 
 def tile_of(dim: int, bits: int) -> tuple[int, int]:
     """Queries and keys of a tile, for the larger head dimension and the bits of the dtype: so many rows of queries,
     keys, values and their gradients fit the shared memory of an H100 or H200 (227 KiB) together. Tiles of 64 x 64 were
-    the fastest on an H200 for 128 channels, for larger ones spill registers (benchmarks/results/kernels-h200.json)."""
+    the fastest on an H200 for 128 channels, by `patternc bench --tune`; for larger ones they spill registers."""
     return (64, 64) if max(dim, 64) * bits <= 256 * 16 else (32, 32)
 
 
-@dataclass(frozen=True, eq=False)
-class Masks:
-    """The mask functions of the terms of a program's heads, each printed when it is first asked for."""
+class Masks(Protocol):
+    """The mask functions of a program's terms: printed for one in memory, or saved with it."""
 
-    arrangement: Arrangement
-    _made: dict[tuple[int, int, int], MaskSource]
+    def meanings(self, n: int, n_q: int, tensors: Mapping[str, Any], xp: Any) -> Any:
+        """Its multiplicities at a length, as passes of planning want them; SpatError or ValueError if the program does
+        not admit the length."""
 
-    @classmethod
-    def of(cls, arrangement: Arrangement) -> Masks:
-        return cls(arrangement, {})
+    def source(self, head: int, term: int, n: int) -> Any:
+        """The function of a term of a head, for n keys at least; see `triton_mask_tables.Source`."""
 
-    def source(self, head: int, term: int, n: int) -> MaskSource:
-        """The function of a term of a head, for n keys at least."""
-        number, own = next((i, c) for i, c in enumerate(self.arrangement.classes) if head in c.heads)
-        longest = LONGEST if n <= LONGEST else MOST_KEYS
-        key = (number, term, longest)
-        if key not in self._made:
-            tensors = self.arrangement.program.tensors
-            self._made[key] = mask_function(own.terms[term].pattern, "MASK", tensors, longest)
-        return self._made[key]
+    def mask(self, source: Any, bag: bool) -> Mask:
+        """What the structure of kernels has of it; of a set, as multiplicities if `bag`."""
 
-    def refused(self) -> str | None:
-        """Why a head has no masks, if one has none; UnsupportedPatternError is such a reason too."""
-        for own in self.arrangement.classes:
-            for term in range(len(own.terms)):
-                for number in self.source(own.heads[0], term, 1).numbers:
-                    if number not in INT32:
-                        return f"the number {number} in the pattern exceeds 32 bits"
-        return None
+    def relations(self, source: Any, meaning: Any, n: int, n_q: int) -> Sequence[Relation]:
+        """The covers and selections that it asks for cells, those of the meaning if that has them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +66,16 @@ class Ready:
 
     plan: Plan
     schedule: Schedule
+    drawn: Any = None
+    """Where the device makes the tables of each call: those of this one, a `triton_drawn.Drawn`. The plan then has room
+    for all calls."""
+
+    def tables(self, major: str) -> Mapping[str, torch.Tensor]:
+        """The values of the call's own that launches `by_query` or `by_key` take."""
+        return _NOTHING if self.drawn is None else self.drawn.tables(major)
+
+
+_NOTHING: Mapping[str, torch.Tensor] = MappingProxyType({})
 
 
 def ready(
@@ -89,37 +94,60 @@ def ready(
     does not admit the length, ValueError for one that kernels cannot number."""
     if n > MOST_KEYS:
         raise ValueError(f"the triton backend takes up to {MOST_KEYS} keys; found n = {n}")
-    meanings = Meanings(masks.arrangement, n=n, n_q=n_q, tensors=tensors, xp=TorchArrays(device))
-    plan = plan_of(meanings, *tile, processors(device))
-    known = _Bound(masks, meanings, batch, tensors, device)
-    launches = tuple(part for launch in plan.launches for part in known.parts(of_one_kind(launch, device)))
-    plan = replace(plan, launches=launches)
-    known.bind(plan)
-    made = schedule(plan, known.masks, kv_heads, batch, device, title=title)
+    if tensors:
+        return _ready(masks, n, n_q, batch, kv_heads, device, tensors, tile, title, home=device)
+    home = device if n > PLANNED_BY_HOST else _HOST
+    return apart(lambda: _ready(masks, n, n_q, batch, kv_heads, device, tensors, tile, title, home=home), device)
+
+
+def _ready(
+    masks: Masks, n: int, n_q: int, batch: int, kv_heads: int, device: torch.device,
+    tensors: Mapping[str, torch.Tensor], tile: tuple[int, int], title: str, *, home: torch.device,
+) -> Ready:  # fmt: skip
+    """The same, planned on the device `home`."""
+    xp = TorchArrays(home)
+    meanings = masks.meanings(n, n_q, tensors, xp)
+    plan = merge(tiles(meanings, *tile), xp)
+    bound = Bound(masks, meanings, batch, tensors, home)
+    plan = balance(bound.completed(plan), xp, processors(device))
+    made = grids(bound, plan, kv_heads=kv_heads, batch=batch, device=home, title=title)
+    return made if home == device else replace(made, schedule=_moved(made.schedule, device, {}))
+
+
+def grids(
+    bound: Bound, plan: Plan, *, kv_heads: int, batch: int, device: torch.device, title: str, links: Links = chain
+) -> Ready:
+    """The grids of a plan whose launches are completed; see `schedule`."""
+    bound.bind(plan)
+    made = schedule(plan, bound.masks, kv_heads, batch, device, title=title, links=links)
     return Ready(plan, _with_gaps(made, plan, kv_heads, batch))
 
 
+def _moved(part: Any, device: torch.device, done: dict[int, Any]) -> Any:
+    """A schedule, or a part of one, with its tensors on the device; what is one object stays one."""
+    if id(part) in done:
+        return done[id(part)]
+    if isinstance(part, torch.Tensor):
+        alike = part.ndim > 0 and part.stride(0) == 0  # for all batch rows
+        made: Any = part[:1].to(device).expand(part.shape) if alike else part.to(device)
+    elif isinstance(part, Schedule | Step | Tables):
+        values = ((f.name, getattr(part, f.name)) for f in fields(part))
+        made = replace(part, **{name: _moved(value, device, done) for name, value in values})
+    elif isinstance(part, tuple):
+        made = tuple(_moved(value, device, done) for value in part)
+    elif isinstance(part, Mapping):
+        made = {name: _moved(value, device, done) for name, value in part.items()}
+    else:
+        return part
+    done[id(part)] = made
+    return made
+
+
 def processors(device: torch.device) -> int:
-    """For how many a plan is balanced."""
+    """For how many a plan is balanced: programs that run at a time."""
     if device.type != "cuda":
         return PROCESSORS
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
-
-
-def of_one_kind(launch: Launch, device: torch.device) -> Launch:
-    """The launch with the keys of all terms listed if those of some are: a kernel reads its keys in one of two ways."""
-    listed = [term.keys.layout.listed for term in launch.terms]
-    if all(listed) or not any(listed):
-        return launch
-    return replace(launch, terms=tuple(replace(term, keys=_as_list(term.keys, device)) for term in launch.terms))
-
-
-def _as_list(axis: Axis, device: torch.device) -> Axis:
-    """The same slots as a list. The last slot of a tile that has slots without a token is one of them, as in others."""
-    if axis.index is not None:
-        return axis
-    number, offset = (torch.arange(count, device=device) for count in (axis.tiles, axis.tile))
-    return replace(axis, layout=LISTED, index=axis.tokens(number[:, None], offset).flatten().int())
+    return AT_ONCE * int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def _with_gaps(made: Schedule, plan: Plan, kv_heads: int, batch: int) -> Schedule:
@@ -136,49 +164,54 @@ def _with_gaps(made: Schedule, plan: Plan, kv_heads: int, batch: int) -> Schedul
     )
 
 
-class _Bound:
+class Bound:
     """The masks of a plan's launches with their values."""
 
     def __init__(
         self,
         masks: Masks,
-        meanings: Meanings,
+        meanings: Any,
         batch: int,
         tensors: Mapping[str, torch.Tensor],
         device: torch.device,
     ) -> None:
-        self._printed, self._meanings, self._batch = masks, meanings, batch
+        self._all, self._meanings, self._batch = masks, meanings, batch
         self._tensors, self._device = tensors, device
         self._first = {h: heads[0] for heads in meanings.classes for h in heads}
         self._arguments: dict[str, tuple[list[tuple[int, int]], MaskArguments]] = {}
         self._shared: dict[tuple[str, str], torch.Tensor] = {}
 
-    def parts(self, launch: Launch) -> list[Launch]:
-        """The launch for heads whose masks have equal text and numbers, one for each kind."""
+    def completed(self, plan: Plan) -> Plan:
+        """The plan with complete launches, each for heads of equal masks."""
+        parts = (part for launch in plan.launches for part in self._parts(launch, plan.tile_k))
+        return replace(plan, launches=tuple(parts))
+
+    def _parts(self, launch: Launch, tile_k: int) -> list[Launch]:
+        """The complete launches for heads whose masks have equal text and numbers, one for each kind."""
         alike: dict[tuple[object, ...], list[int]] = {}
         for h in launch.heads:
-            sources = [self._source(h, term.term) for term in launch.terms]
+            terms = terms_beside(self._meanings.terms(h), launch.queries.layout)
+            sources = [self._source(h, term) for term in terms]
             own = self._first[h] if any(s.relations for s in sources) else -1
-            alike.setdefault((own, *((s.text, s.numbers) for s in sources)), []).append(h)
-        return [replace(launch, heads=tuple(heads)) for heads in alike.values()]
+            kind = (own, *((t, s.text, s.numbers) for t, s in zip(terms, sources, strict=True)))
+            alike.setdefault(kind, []).append(h)
+        return [self._complete(replace(launch, heads=tuple(heads)), tile_k) for heads in alike.values()]
+
+    def _complete(self, launch: Launch, tile_k: int) -> Launch:
+        layouts = self._meanings.terms(launch.heads[0])
+        keys = {i: layouts[i][1] for i in terms_beside(layouts, launch.queries.layout)}
+        return complete(launch, keys, self._meanings.n, tile_k, self._meanings.xp)
 
     def bind(self, plan: Plan) -> None:
         """Makes the arguments of all functions that the plan's launches call; those of one text share their tensors."""
-        by_text: dict[str, dict[tuple[int, int], MaskSource]] = {}
+        by_text: dict[str, dict[tuple[int, int], Source]] = {}
         for launch in plan.launches:
             for term in launch.terms:
                 source = self._source(launch.heads[0], term.term)
                 by_text.setdefault(source.text, {})[self._first[launch.heads[0]], term.term] = source
         for text, users in by_text.items():
-            meanings = [self._rows(h, i) if source.relations else [] for (h, i), source in users.items()]
-            made = mask_arguments(
-                list(users.values()),
-                meanings,
-                n=self._meanings.n,
-                n_q=self._meanings.n_q,
-                tensors=self._tensors,
-                device=self._device,
-            )
+            relations = [self._relations(h, i, source) for (h, i), source in users.items()]
+            made = mask_arguments(list(users.values()), relations, tensors=self._tensors, device=self._device)
             self._arguments[text] = list(users), made
 
     def masks(self, launch: Launch) -> Sequence[BoundMask]:
@@ -187,7 +220,7 @@ class _Bound:
         bag = any(source.bag for source in sources)
         return [self._mask(launch.heads[0], t.term, s, bag) for t, s in zip(launch.terms, sources, strict=True)]
 
-    def _mask(self, head: int, term: int, source: MaskSource, bag: bool) -> BoundMask:
+    def _mask(self, head: int, term: int, source: Source, bag: bool) -> BoundMask:
         users, made = self._arguments[source.text]
         numbers = made.numbers[users.index((self._first[head], term))]
         for name, number in numbers.items():
@@ -195,14 +228,11 @@ class _Bound:
                 raise ValueError(
                     f"{name} of a run-time tensor is {number}, which exceeds 32 bits; use a smaller tensor"
                 )
-        values: dict[str, Any] = dict(numbers)
-        for a in source.arguments:
-            if a.kind == "tensor":
-                values[a.name] = self._tensor(source, made, a)
-        arguments = tuple(KernelArgument(a.name, a.kind, a.batched) for a in source.arguments)
-        return BoundMask(Mask(kernel_text(source, bag), arguments, bag), values)
+        mask = self._all.mask(source, bag)
+        tensors = {a.name: self._tensor(source, made, a) for a in mask.arguments if a.kind == "tensor"}
+        return BoundMask(mask, {**numbers, **tensors})
 
-    def _tensor(self, source: MaskSource, made: MaskArguments, argument: Argument) -> torch.Tensor:
+    def _tensor(self, source: Source, made: MaskArguments, argument: Argument) -> torch.Tensor:
         """The one object that all launches are given; one that is alike for all batch rows has a batch stride of 0."""
         key = (source.text, argument.name)
         if key not in self._shared:
@@ -210,28 +240,14 @@ class _Bound:
             self._shared[key] = tensor.expand(self._batch, *tensor.shape[1:]) if argument.batched else tensor
         return self._shared[key]
 
-    def _source(self, head: int, term: int) -> MaskSource:
-        return self._printed.source(self._first[head], term, self._meanings.n)
+    def _source(self, head: int, term: int) -> Any:
+        return self._all.source(self._first[head], term, self._meanings.n)
 
-    def _rows(self, head: int, term: int) -> list[Any]:
-        """M of a term in each batch row, or once if they are alike."""
-        count = self._meanings.rows_of(head)
-        rows = [None] if count is None else range(count)
-        found = [self._meanings.term(head, b, term) for b in rows]
-        return found[:1] if all(m is found[0] for m in found) else found
-
-
-def kernel_text(source: MaskSource, bag: bool) -> str:
-    """The function as generated modules have it, with the words that it calls; of a set, as multiplicities if `bag`."""
-    imports = f"from patternc.backends.triton_words import {', '.join(source.words)}\n\n\n" if source.words else ""
-    if not bag or source.bag:
-        return imports + source.text
-    names = ", ".join(["q", "k", "n", "h", *(a.name for a in source.arguments)])
-    inner = source.text.replace("def MASK(", f"def {_SET}(")
-    return f"{imports}{inner}\n\n@triton.jit\ndef MASK({names}):\n    return tl.where({_SET}({names}), 1, 0)\n"
-
-
-def title_of(program: ir.Program, text: str) -> str:
-    """A header that cannot end the text that it stands in."""
-    safe = text.encode("ascii", "backslashreplace").decode().replace("\\", "/").replace('"', "'")
-    return f"{program.name}\n\n{safe}"
+    def _relations(self, head: int, term: int, source: Source) -> list[Sequence[Relation]]:
+        """Those that a mask asks for cells, in each batch row, or once if all are alike."""
+        if not source.relations:
+            return []
+        meanings, count = self._meanings, self._meanings.rows_of(head)
+        found = [meanings.term(head, b, term) for b in ([None] if count is None else range(count))]
+        rows = found[:1] if all(m is found[0] for m in found) else found
+        return [self._all.relations(source, m, meanings.n, meanings.n_q) for m in rows]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from patternc import ir
 from patternc.analysis.meanings import trivial
 from patternc.backends.triton_mask import UnsupportedPatternError
-from patternc.backends.triton_plans import Masks
+from patternc.backends.triton_masks import Masks
 
 
 def reasons(program: ir.Program, heads: int) -> list[str]:
@@ -16,8 +16,13 @@ def reasons(program: ir.Program, heads: int) -> list[str]:
 
 
 def _found(program: ir.Program, heads: int) -> Iterator[str]:
+    return against(Masks.of(trivial(program, heads)))
+
+
+def against(masks: Masks) -> Iterator[str]:
+    """The reason why masks cannot be printed, if there is one."""
     try:
-        reason = Masks.of(trivial(program, heads)).refused()
+        reason = masks.refused()
     except UnsupportedPatternError as error:
         reason = str(error)
     if reason:

@@ -7,15 +7,22 @@ one head come one after the other, each going on from what the earlier ones foun
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from patternc.backends.triton_chain import KEEPS, READS, WRITES, Link, chain
-from patternc.backends.triton_structure import Argument, Mask, Structure, launch_columns, tensor_arguments
+from patternc.backends.triton_structure import (
+    Argument,
+    Mask,
+    Structure,
+    launch_columns,
+    structure_of,
+    tensor_arguments,
+)
 from patternc.backends.triton_tables import Rows, Tables, arrangement, as_long, rows_of, tables
-from patternc.plan import CONSECUTIVE, Axis, Launch, Plan
+from patternc.plan import CONSECUTIVE, FULL, Axis, Launch, Plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +34,8 @@ class BoundMask:
     values: Mapping[str, Any]
 
 
+Links = Callable[[Sequence[tuple[Axis, torch.Tensor]], range], tuple[tuple[Link, ...], bool]]
+"""See `triton_chain.chain`."""
 Masks = Callable[[Launch], Sequence[BoundMask]]
 """The masks of a launch, one per term, for tiles of the launch's heads."""
 
@@ -47,6 +56,11 @@ class Step:
     """Of rows of keys: the tiles of queries, for bringing numbers of queries into the order of slots."""
     in_order: bool = False
     """Slots of queries stand in the order of tokens already."""
+    parts: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """What its tables are made of, one after the other: launches, or terms of launches that have tiles, by number among
+    all of the plan, each with the numbers of those that follow one another, if it is one of several."""
+    drawn: Mapping[str, str] = field(default_factory=dict)
+    """Arguments of its kernels that come with each call, with the names of the values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +76,8 @@ class Schedule:
     queries_complete: bool
     """No step leaves a query out; else results have to be filled before."""
     keys_complete: bool
+    recipes: dict[Any, Any] = field(default_factory=dict)
+    """The launches of passes on tensors that it was called with, see triton_run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,39 +95,33 @@ class _Part:
 
 
 def schedule(
-    plan: Plan, masks: Masks, kv_heads: int, batch: int, device: torch.device, *, split: bool = False, title: str = ""
+    plan: Plan, masks: Masks, kv_heads: int, batch: int, device: torch.device, *, title: str = "",
+    links: Links = chain,
 ) -> Schedule:  # fmt: skip
-    """The grids of a plan for so many batch rows."""
+    """The grids of a plan for so many batch rows; `links` says how launches follow one another."""
     bound = [masks(launch) for launch in plan.launches]
-    shapes = [_structure(launch, b, split, title) for launch, b in zip(plan.launches, bound, strict=True)]
+    shapes = [_structure(launch, b, title) for launch, b in zip(plan.launches, bound, strict=True)]
     queries = [
         _Part(i, launch, -1, s, b, launch.queries)
         for i, (launch, s, b) in enumerate(zip(plan.launches, shapes, bound, strict=True))
     ]
     keys: list[_Part] = []
     for launch, s, b in zip(plan.launches, shapes, bound, strict=True):
-        keys += [_Part(len(keys) + t, launch, t, s, b, term.keys) for t, term in enumerate(launch.terms)]
+        used = [t for t, term in enumerate(launch.terms) if len(term.by_key.first)]
+        keys += [_Part(len(keys) + i, launch, t, s, b, launch.terms[t].keys) for i, t in enumerate(used)]
     group = plan.heads // kv_heads
-    by_query, complete_q = _steps(queries, range(plan.n - plan.n_q, plan.n), batch, 1, split, device)
-    by_key, complete_k = _steps(keys, range(plan.n), batch, group, split, device)
+    by_query, complete_q = _steps(queries, range(plan.n - plan.n_q, plan.n), batch, 1, device, links)
+    by_key, complete_k = _steps(keys, range(plan.n), batch, group, device, links)
     return Schedule(plan.n, plan.n_q, by_query, by_key, plan.tile_q, plan.tile_k, complete_q, complete_k)
 
 
-def _structure(launch: Launch, masks: Sequence[BoundMask], split: bool, title: str) -> Structure:
-    axes = [launch.queries, *(term.keys for term in launch.terms)]
-    return Structure(
-        tuple(b.mask for b in masks),
-        launch.queries.layout.listed,
-        any(term.keys.layout.listed for term in launch.terms),
-        any(a.layout.stride % a.layout.width != 0 for a in axes),
-        any(b.mask.bag for b in masks),
-        split,
-        title,
-    )
+def _structure(launch: Launch, masks: Sequence[BoundMask], title: str) -> Structure:
+    keys = [term.keys.layout for term in launch.terms]
+    return structure_of([b.mask for b in masks], [launch.queries.layout], keys, title=title)
 
 
 def _steps(
-    parts: Sequence[_Part], tokens: range, batch: int, group: int, split: bool, device: torch.device
+    parts: Sequence[_Part], tokens: range, batch: int, group: int, device: torch.device, links_of: Links
 ) -> tuple[tuple[Step, ...], bool]:
     """The grids over rows of these parts, which hold some of the `tokens`. Heads are followed in groups: one query
     head, or all of a key head's."""
@@ -122,7 +132,7 @@ def _steps(
     links: dict[tuple[int, tuple[int, ...]], Link] = {}
     complete = True
     for numbers in dict.fromkeys(tuple(numbers) for numbers in order.values()):
-        made, whole = chain([(parts[i].axis, _tiles(parts[i], device)) for i in numbers], tokens)
+        made, whole = links_of([(parts[i].axis, _tiles(parts[i], device)) for i in numbers], tokens)
         links.update(((i, numbers), link) for i, link in zip(numbers, made, strict=True))
         complete &= whole
     grids: dict[_Grid, list[_Follower]] = {}
@@ -134,7 +144,7 @@ def _steps(
             own = (part.number, numbers if link.role is not None else ())
             grids.setdefault(key, []).append((head, b, own, members))
     return tuple(
-        _step(key, grids[key], parts, links, split, device) for key in sorted(grids, key=lambda key: key[0])
+        _step(key, grids[key], parts, links, device) for key in sorted(grids, key=lambda key: key[0])
     ), complete
 
 
@@ -148,15 +158,15 @@ _Follower = tuple[int, int, _Own, tuple[int, ...]]
 
 def _step(
     key: _Grid, followers: Sequence[_Follower], parts: Sequence[_Part],
-    links: Mapping[tuple[int, tuple[int, ...]], Link], split: bool, device: torch.device,
+    links: Mapping[tuple[int, tuple[int, ...]], Link], device: torch.device,
 ) -> Step:  # fmt: skip
-    _, chained, structure, term = key
+    place, chained, structure, term = key
+    if place % 2:  # what the grid before has left last is still in the cache
+        followers = followers[::-1]
     used = sorted({own for _, _, own, _ in followers})
     here = {own: i for i, own in enumerate(used)}
     local = [parts[number] for number, _ in used]
-    rows = [
-        _rows(part, split, links[own].used if chained else None, device) for part, own in zip(local, used, strict=True)
-    ]
+    rows = [_rows(part, links[own].used if chained else None, device) for part, own in zip(local, used, strict=True)]
     roles = [role for own in used if chained and (role := links[own].role) is not None]
     lines, index = _launch_lines(local)
     table = tables(rows, [(h, b, here[own], m) for h, b, own, m in followers], lines, roles, index, device)
@@ -166,7 +176,7 @@ def _step(
         spread = arrangement([part.launch.queries for part in local], readers, table)
     union = sum(bit for bit in (READS, KEEPS, WRITES) if any(bool((role & bit).any()) for role in roles))
     in_order = all(part.launch.queries.layout == CONSECUTIVE for part in local)
-    return Step(structure, term, table, _pointers(local[0]), union, spread, in_order)
+    return Step(structure, term, table, _pointers(local[0]), union, spread, in_order, tuple(used))
 
 
 def _tiles(part: _Part, device: torch.device) -> torch.Tensor:
@@ -193,14 +203,22 @@ def _followers(part: _Part, batch: int, group: int) -> Iterator[tuple[int, int, 
             yield head, b, tuple(members)
 
 
-def _rows(part: _Part, split: bool, used: torch.Tensor | None, device: torch.device) -> Rows:
+def _rows(part: _Part, used: torch.Tensor | None, device: torch.device) -> Rows:
     launch = part.launch
     if part.term < 0:
         sides = [(t, term.by_query, term.keys) for t, term in enumerate(launch.terms)]
-        return rows_of(sides, launch.queries, launch.by_query, split, used, device)
+        return rows_of(sides, launch.queries, launch.by_query, _main(launch), used, device)
     term = launch.terms[part.term]
     work = None if launch.by_key is None else launch.by_key[part.term]
-    return rows_of([(part.term, term.by_key, launch.queries)], term.keys, work, split, used, device)
+    return rows_of([(part.term, term.by_key, launch.queries)], term.keys, work, None, used, device)
+
+
+def _main(launch: Launch) -> int | None:
+    """Of several terms that with the most full tiles."""
+    if len(launch.terms) == 1:
+        return None
+    full = [int((term.by_query.count * (term.by_query.kind == FULL)).sum()) for term in launch.terms]
+    return full.index(max(full))
 
 
 def _launch_lines(parts: Sequence[_Part]) -> tuple[list[list[int]], list[torch.Tensor]]:
@@ -217,6 +235,8 @@ def _launch_lines(parts: Sequence[_Part]) -> tuple[list[list[int]], list[torch.T
             if listed:
                 index.append(_list(axis))
                 place += len(index[-1])
+        main = _main(part.launch) or 0
+        values |= {f"main_{name}": values[f"k{main}_{name}"] for name in ("stride", "bits", "index")}
         for t, bound in enumerate(part.masks):
             values |= {f"mask{t}_{a.name}": int(bound.values[a.name]) for a in bound.mask.arguments if a.kind == "int"}
         lines.append([values[name] for name in launch_columns(part.structure)])

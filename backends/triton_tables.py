@@ -11,6 +11,11 @@ import torch
 from patternc.backends.triton_parts import FOLLOWER_COLUMNS, ITEM_COLUMNS
 from patternc.plan import FULL, Axis, Runs, Work
 
+ENDING = 2
+"""Lines after the last run, for loops read the next run ahead."""
+LONG = 2
+"""Times the mean tiles of an item, for those that start early."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tables:
@@ -20,12 +25,12 @@ class Tables:
     """(followers, 8): head, batch row, launch, first item, items, first member, one past the last member, first
     piece."""
     items: torch.Tensor
-    """(items, 14): first token of the row's tile; twice (of all tiles; or, where loops are split, of partial tiles and
-    then of full tiles) first run, number of tiles, first token, tiles left in the first run, its code, first slot in
-    16s; and the number of the piece, counted from the follower's first, or -1 for a whole row. Of a merge: first token,
-    first piece, pieces."""
+    """(items, 9): first token of the row's tile; first run, number of tiles, first token, tiles left in the first run,
+    its code, first slot in 16s; how many of the tiles, the last ones, are full tiles of the main term; and the number
+    of the piece, counted from the follower's first, or -1 for a whole row. Of a merge: first token, first piece,
+    pieces."""
     runs: torch.Tensor
-    """(runs + 1, 5): first token of the first tile, number of tiles, 2 · term + partial, bits of log₂ multiplicity,
+    """(runs + 2, 5): first token of the first tile, number of tiles, 2 · term + partial, bits of log₂ multiplicity,
     first slot in 16s."""
     launches: torch.Tensor
     """(launches, columns): the launches' numbers."""
@@ -36,6 +41,10 @@ class Tables:
     members: torch.Tensor
     """Query heads, by key head: of grids over keys."""
     per_follower: int
+    tiles: float = 0.0
+    """Of an item, on average."""
+    early: int = 0
+    """So many items of each follower start before all others."""
     numbers: tuple[tuple[int, ...], ...] = ()
     """The launches' numbers once more."""
     pieces: int = 0
@@ -53,9 +62,12 @@ class Rows:
     """The work of one launch: the columns of items and runs, with runs counted from 0."""
 
     items: torch.Tensor
+    """The heaviest first."""
+    cost: torch.Tensor
+    """(items,): their tiles."""
     runs: torch.Tensor
     cuts: torch.Tensor
-    """(cut rows, 14): the items of the merge."""
+    """(cut rows, 9): the items of the merge."""
     pieces: int
 
 
@@ -117,40 +129,26 @@ def _term_runs(runs: Runs, axis: Axis, term: int, device: torch.device) -> torch
 
 
 def rows_of(
-    sides: Sequence[tuple[int, Runs, Axis]], row_axis: Axis, work: Work | None, split: bool,
+    sides: Sequence[tuple[int, Runs, Axis]], row_axis: Axis, work: Work | None, main: int | None,
     used: torch.Tensor | None, device: torch.device,
 ) -> Rows:  # fmt: skip
     """The work of a launch whose tile rows lie on `row_axis`: `sides` are terms with their runs and the axis that these
-    walk over; rows that are not `used` are left out."""
+    walk over. Full tiles of the `main` term come last in each row; rows that are not `used` are left out."""
     table = torch.cat([_term_runs(runs, axis, term, device) for term, runs, axis in sides])
+    last = torch.zeros_like(table[:, 0]) if main is None else (table[:, 3] == 2 * main).long()
+    order = torch.argsort(2 * table[:, 0] + last, stable=True)
+    table, last = table[order], last[order]
     steps = torch.tensor([[_step(axis), axis.tile // 16] for _, _, axis in sides], device=device)
-    first_term = sides[0][0]
     number = len(sides[0][1].rows) - 1
-    if not split:
-        table = table[torch.argsort(table[:, 0], stable=True)]
-        found, tiles = _items(table, steps[table[:, 3] // 2 - first_term], number, 0, work, None, device)
-    else:
-        table = table[torch.argsort(table[:, 0] + number * (1 - table[:, 3] % 2), stable=True)]
-        step = steps[table[:, 3] // 2 - first_term]
-        cut = int((table[:, 3] % 2).sum())
-        partial, counts = _items(table[:cut], step[:cut], number, 0, work, None, device)
-        full, more = _items(table[cut:], step[cut:], number, cut, work, counts, device)
-        found, tiles = torch.cat([partial, full[:, 1:]], 1), counts + more
-    row = found[:, 0]
-    items = found.new_zeros(len(found), ITEM_COLUMNS)
-    items[:, : found.shape[1]] = found
+    items, row, start, cost = _items(table, last, steps[table[:, 3] // 2 - sides[0][0]], number, work, device)
     items[:, 0] = first_token(row_axis, row)
-    items[:, -1] = -1
     cuts, pieces = items[:0], 0
     if work is not None:
-        cuts, pieces = _pieces(items, row, as_long(work.start, device), number)
-        order = torch.arange(len(items), device=device)
-    else:  # the heaviest first
-        order = torch.argsort(tiles, descending=True, stable=True)
+        cuts, pieces = _pieces(items, row, start, number)
+    order = torch.argsort(cost, descending=True, stable=True)
     if used is not None:
         order = order[used[row[order]]]
-    items = items[order]
-    return Rows(items, table[:, 1:], cuts, pieces)
+    return Rows(items[order], cost[order], table[:, 1:], cuts, pieces)
 
 
 def _step(axis: Axis) -> int:
@@ -173,31 +171,29 @@ def _pieces(items: torch.Tensor, row: torch.Tensor, start: torch.Tensor, rows: i
 
 
 def _items(
-    table: torch.Tensor, step: torch.Tensor, rows: int, shift: int, work: Work | None, before: torch.Tensor | None,
-    device: torch.device,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """(items, 7): row, first run, tiles, first token, tiles left in the run, code, first slot; and the tiles of each
-    row. An item's range counts `before` other tiles of its row first."""
-    ends = table[:, 2].cumsum(0)
-    of_row = torch.zeros(rows, dtype=torch.long, device=device).index_add_(0, table[:, 0], table[:, 2])
-    starts = of_row.cumsum(0) - of_row
+    table: torch.Tensor, last: torch.Tensor, step: torch.Tensor, rows: int, work: Work | None, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The columns of items but for the rows' tokens and the numbers of pieces; and of each item its row, the first of
+    the row's tiles that belongs to it, and how many do. `last` says which runs come last in their rows."""
+    count = table[:, 2]
+    none = torch.zeros(rows, dtype=torch.long, device=device)
+    of_row, of_last = (none.index_add(0, table[:, 0], tiles) for tiles in (count, count * last))
     if work is None:
-        row, start, stop = torch.arange(rows, device=device), torch.zeros_like(of_row), of_row
+        row, start, stop = torch.arange(rows, device=device), none, of_row
     else:
         row, start, stop = (as_long(a, device) for a in (work.row, work.start, work.stop))
-        if before is not None:
-            start, stop = start - before[row], stop - before[row]
-        start, stop = start.clamp(min=0), torch.minimum(stop.clamp(min=0), of_row[row])
-    tiles = (stop - start).clamp(min=0)
-    if not len(table):
-        none = torch.zeros_like(row)
-        return torch.stack([row, none, none, none, none, none, none], 1), of_row
-    place = starts[row] + start
-    run = torch.searchsorted(ends, place, right=True).clamp(max=len(table) - 1)
-    skip = place - torch.cat([ends.new_zeros(1), ends])[run]
-    first = table[run][:, [1, 5]] + skip[:, None] * step[run]
-    columns = [row, run + shift, tiles, first[:, 0], table[run, 2] - skip, table[run, 3], first[:, 1]]
-    return torch.stack(columns, 1), of_row
+    items = row.new_zeros(len(row), ITEM_COLUMNS)
+    items[:, -1] = -1
+    if len(table):
+        ends = count.cumsum(0)
+        place = (of_row.cumsum(0) - of_row)[row] + start
+        run = torch.searchsorted(ends, place, right=True).clamp(max=len(table) - 1)
+        skip = place - (ends - count)[run]
+        first = table[run][:, [1, 5]] + skip[:, None] * step[run]
+        main = torch.minimum(stop - start, (stop - (of_row - of_last)[row]).clamp(min=0))
+        columns = [run, stop - start, first[:, 0], count[run] - skip, table[run, 3], first[:, 1], main]
+        items[:, 1:8] = torch.stack(columns, 1)
+    return items, row, start, stop - start
 
 
 def tables(
@@ -214,13 +210,13 @@ def tables(
     items, runs = [], []
     for part in rows:
         shifted = part.items.clone()
-        shifted[:, [1, 7]] += run_shift
+        shifted[:, 1] += run_shift
         items.append(shifted)
         runs.append(part.runs)
         run_shift += len(part.runs)
     members = [head for _, _, _, heads in followers for head in heads]
     small: dict[str, Any] = {"dtype": torch.int32, "device": device}
-    ending = torch.zeros(1, 5, dtype=torch.long, device=device)  # loops look at one run more than they walk
+    ending = torch.zeros(ENDING, 5, dtype=torch.long, device=device)
     shared = (
         torch.cat([*runs, ending]).int(),
         torch.tensor(launches, **small).reshape(len(launches), -1),
@@ -231,7 +227,12 @@ def tables(
     pieces = sum(rows[launch].pieces for _, _, launch, _ in followers)
     numbers = tuple(tuple(line) for line in launches)
     merge = _grid(rows, [part.cuts for part in rows], followers, shared, numbers, 0, None) if pieces else None
-    return _grid(rows, items, followers, shared, numbers, pieces, merge)
+    cost = [(int(part.cost.sum()), len(part.cost)) for part in rows]
+    tiles, count = (sum(cost[launch][i] for _, _, launch, _ in followers) for i in (0, 1))
+    mean = tiles / max(1, count)
+    # The last follower's long items would run on when all else is done, were they started in their turn.
+    early = max(int((part.cost > LONG * mean).sum()) for part in rows) if len(followers) > 1 else 0
+    return replace(_grid(rows, items, followers, shared, numbers, pieces, merge), tiles=mean, early=early)
 
 
 def arrangement(axes: Sequence[Axis], followers: Sequence[tuple[int, int, int]], made: Tables) -> Tables:
@@ -247,7 +248,7 @@ def arrangement(axes: Sequence[Axis], followers: Sequence[tuple[int, int, int]],
     ends = torch.tensor([0, *map(len, items)]).cumsum(0).tolist()
     lines = [[h, b, la, ends[la], len(items[la]), 0, 0, 0] for h, b, la in followers]
     table = torch.tensor(lines, dtype=torch.int32, device=device)
-    return replace(made, followers=table, items=torch.cat(items).int(), per_follower=max(map(len, items)))
+    return replace(made, followers=table, items=torch.cat(items).int(), per_follower=max(map(len, items)), early=0)
 
 
 _Shared = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -267,4 +268,4 @@ def _grid(
         piece += rows[launch].pieces
     assert all(len(line) == FOLLOWER_COLUMNS for line in lines)
     table = torch.tensor(lines, dtype=torch.int32, device=items[0].device)
-    return Tables(table, torch.cat(list(items)).int(), *shared, max(map(len, items)), numbers, pieces, merge)
+    return Tables(table, torch.cat(list(items)).int(), *shared, max(map(len, items)), 0.0, 0, numbers, pieces, merge)

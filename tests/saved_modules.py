@@ -9,6 +9,7 @@ import importlib.util
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -22,14 +23,18 @@ class Blocked(MetaPathFinder):
             raise ModuleNotFoundError(f"{fullname} is blocked")
 
 
-def check(path: Path) -> None:
-    import torch  # after the blocker is in place
-
+def load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
-    attention = module.Attention()
+    return module
+
+
+def check(path: Path) -> None:
+    import torch  # after the blocker is in place
+
+    attention = load(path).Attention()
     for call in torch.load(path.with_suffix(".pt"), weights_only=True):
         found = run(attention, call["inputs"], call["tensors"], call["direction"])
         for name, f, e in zip(("out", "lse", "dq", "dk", "dv"), found, call["expected"], strict=True):

@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 import fifteen
@@ -24,14 +25,16 @@ import triton_interpreter
 
 import patternc
 from benchmarks import suite
-from patternc.backends import triton_executor, triton_plans, triton_run
+from patternc.backends import triton_executor, triton_masks, triton_plans, triton_run
 from patternc.backends.reference import Reference
 from patternc.backends.reference import attention as dense
+from patternc.backends.triton_artifact import TritonArtifact
 from patternc.backends.triton_backend import TritonKernels
-from patternc.backends.triton_executor import TritonArtifact
 from patternc.backends.triton_op import attention
-from patternc.backends.triton_schedule import BoundMask, schedule
+from patternc.backends.triton_schedule import BoundMask, Schedule, Step, schedule
 from patternc.backends.triton_structure import Mask
+from patternc.backends.triton_tables import Tables
+from patternc.nn import MultiheadAttention, PatternAttention
 from patternc.plan import FULL
 
 pytestmark = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
@@ -127,6 +130,18 @@ def test_rows_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(step.tables.merge is not None for step in made.schedule.by_key)
 
 
+def test_terms_without_tiles() -> None:
+    """They stay in their launches, so that these take the same kernels: nobody is global, nothing is far."""
+    compiled = patternc.compile("std/longformer", heads=1, w=5, dilation=[1])
+    check(compiled, 40, tensors={"is_global": torch.zeros(1, 40, dtype=torch.bool)})
+    text = "pattern p() = { q -> k : 0 <= q - k < 5 } + { q -> k : k % 8 == 0 and q - k >= 40 }"
+    check(patternc.compile(text, heads=2, kv_heads=1), 20)
+
+
+def test_blocks_whose_size_hangs_on_the_length() -> None:
+    check(patternc.compile("pattern p() = blocks(1 + n // 10) top(2, by = q ^ k)", heads=1), 25)
+
+
 def test_heads_without_a_key_and_patterns_without_a_cell() -> None:
     some = "pattern p() = causal if h == 1 else empty"
     check(patternc.compile(some, heads=2), 20)
@@ -171,7 +186,7 @@ def test_exactly_the_tiles_of_the_plan_are_computed(name: str) -> None:
     heads, params = SMALL[name]
     compiled = patternc.compile(suite.HERE / "suite" / f"{name}.spat", heads=heads, **params)
     n, cpu = 70, torch.device("cpu")
-    masks = triton_plans.Masks.of(artifact(compiled).executor.pattern.arrangement)
+    masks = triton_masks.Masks.of(artifact(compiled).executor.pattern.arrangement)
     plan = triton_plans.ready(masks, n=n, n_q=n, batch=1, kv_heads=heads, device=cpu, tensors={}, tile=(16, 16)).plan
     m = torch.zeros(heads, n + 1, n + 1, dtype=torch.int64)
     for launch in plan.launches:
@@ -214,12 +229,62 @@ def test_plans_are_kept() -> None:
     assert torch.equal(run(q, k, v, tensors={"doc": doc.numpy()}), second)
 
 
+def test_later_calls_are_like_the_first_and_as_strict() -> None:
+    compiled = patternc.compile("std/local", heads=2, window=7)
+    run = artifact(compiled)
+    q, k, v = inputs(compiled, 20, 20, 1)
+    for options in ({}, {"scale": 0.3}, {"scale": -0.3}, {"dropout_p": 0.4, "seed": 3}):
+        run._known.clear()
+        first = results(run, q, k, v, **options)
+        assert len(run._known) == 1
+        assert all(torch.equal(a, b) for a, b in zip(results(run, q, k, v, **options), first, strict=True))
+    (known,) = run._known.values()
+    lse = run(q, k, v, dropout_p=0.4, seed=3, return_lse=True)[1]
+    assert lse.grad_fn is not None
+    gradient = torch.autograd.grad(lse.double().square().sum(), q)[0]  # of lse alone
+    assert torch.equal(gradient, torch.autograd.grad(run(q, k, v, return_lse=True)[1].double().square().sum(), q)[0])
+    assert known in run._known.values()
+    for wrong, error in (
+        ((q[:, :1], k, v), ValueError), ((q, k.half(), v), TypeError), ((q, k[:, :, :9], v), ValueError),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            run(*wrong)
+    for options in ({"dropout_p": 2.0}, {"scale": float("nan")}, {"dropout_p": [0.4]}):
+        with pytest.raises(ValueError, match=r"dropout_p|scale"):
+            run(q, k, v, **options)
+
+
+def tensors_in(part: Any) -> Iterator[torch.Tensor]:
+    match part:
+        case torch.Tensor():
+            yield part
+        case Schedule() | Step() | Tables():
+            for field in fields(part):
+                yield from tensors_in(getattr(part, field.name))
+        case tuple():
+            for value in part:
+                yield from tensors_in(value)
+        case Mapping():
+            yield from tensors_in(tuple(part.values()))
+
+
+def test_plans_made_by_the_host_go_to_the_device_whole() -> None:
+    run, given, doc = documents()
+    strided = patternc.compile("std/strided", heads=2, l=8)
+    of_batch = artifact(strided).executor.ready(*inputs(strided, 40, 40, 3), [])
+    for made in (run.executor.ready(*given, [doc]).schedule, of_batch.schedule):
+        there = triton_plans._moved(made, torch.device("meta"), {})
+        pairs = list(zip(tensors_in(made), tensors_in(there), strict=True))
+        assert all(b.device.type == "meta" and (a.shape, a.stride()) == (b.shape, b.stride()) for a, b in pairs)
+        assert len({id(a) for a, _ in pairs}) == len({id(b) for _, b in pairs}) < len(pairs)
+
+
 def test_structures_do_not_hang_on_numbers() -> None:
     """Another window, another length: the same source of kernels."""
     found = []
     for window, n in ((200, 1000), (333, 5555)):
         compiled = patternc.compile("std/local", heads=2, window=window)
-        masks = triton_plans.Masks.of(artifact(compiled).executor.pattern.arrangement)
+        masks = triton_masks.Masks.of(artifact(compiled).executor.pattern.arrangement)
         cpu = torch.device("cpu")
         made = triton_plans.ready(masks, n=n, n_q=n, batch=1, kv_heads=2, device=cpu, tensors={}, tile=(128, 64))
         found.append([step.structure for step in (*made.schedule.by_query, *made.schedule.by_key)])
@@ -269,6 +334,46 @@ def test_one_graph_under_torch_compile(dropout_p: float) -> None:
         torch.manual_seed(1)
         pair.append(results(function, *given))
     assert all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
+
+
+def test_the_first_call_of_all_may_be_in_a_graph() -> None:
+    compiled = patternc.compile("std/local", heads=2, window=7, backend="triton")
+    q, k, v = inputs(compiled, 20, 20, 1)
+    found = torch.compile(compiled, fullgraph=True, backend="aot_eager")(q, k, v)
+    assert torch.equal(found, compiled(q, k, v))
+
+
+def test_modules_are_one_graph() -> None:
+    attention = PatternAttention("std/local", heads=2, window=7, backend="triton")
+    multihead = MultiheadAttention(32, 2, pattern="std/local", window=7, backend="triton", batch_first=True)
+    q, k, v = inputs(attention.compiled, 20, 20, 1)
+    x, padding = torch.randn(2, 20, 32), torch.arange(20) >= torch.tensor([[20], [15]])
+    options = {"need_weights": False, "key_padding_mask": padding}
+    for module, given, more in ((attention, (q, k, v), {}), (multihead, (x, x, x), options)):
+        traced = torch.compile(module, fullgraph=True, backend="aot_eager")
+        first = traced(*given, **more)  # nothing was called before
+        torch.testing.assert_close(first, module(*given, **more))
+    attention.set_params(window=3)
+    torch.testing.assert_close(
+        torch.compile(attention, fullgraph=True, backend="aot_eager")(q, k, v), attention(q, k, v)
+    )
+
+
+def test_tensors_that_lie_differently_and_one_schedule() -> None:
+    compiled = patternc.compile("std/local", heads=2, window=7)
+    run = artifact(compiled)
+    q, k, v = inputs(compiled, 20, 20, 1)
+    expected = results(run, q, k, v)
+    for turn in (
+        lambda t: t.detach().transpose(1, 2).contiguous().transpose(1, 2),
+        lambda t: torch.cat([torch.zeros(1), t.detach().flatten()])[1:].view(t.shape),
+        lambda t: t.detach().clone(),
+    ):
+        given = [turn(t).requires_grad_() for t in (q, k, v)]
+        for a, b in zip(results(run, *given), expected, strict=True):
+            torch.testing.assert_close(a, b)
+    (ready,) = run.executor._kept.values()
+    assert len(ready.schedule.recipes) == 2 * 3  # of both passes: side by side, turned, and at odd places
 
 
 def test_no_gradients_of_gradients() -> None:

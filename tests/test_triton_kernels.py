@@ -15,6 +15,7 @@ import triton_plans as plans  # noqa: E402
 from layout_plans import axis  # noqa: E402
 
 from patternc.backends import triton_run  # noqa: E402
+from patternc.backends.triton_options import PASSES, options  # noqa: E402
 from patternc.backends.triton_schedule import schedule  # noqa: E402
 from patternc.plan import LISTED, Layout  # noqa: E402
 
@@ -35,7 +36,7 @@ def reference(m, q, k, v, scale, d_out, d_lse):
 
 
 def check(
-    plan, masks, m, *, cut=0, kv_heads=None, batch=1, dim=16, dim_v=None, dtype=torch.float32, split=False, scale=0.3,
+    plan, masks, m, *, cut=0, kv_heads=None, batch=1, dim=16, dim_v=None, dtype=torch.float32, scale=0.3,
     boxes=False, unread=None,
 ):  # fmt: skip
     """Compare all passes of a plan with the reference for M in positions: (heads, n, n) or (B, heads, n, n). Queries
@@ -59,7 +60,7 @@ def check(
         q, d_out = (t.masked_fill(~read.any(-1)[..., None], unread) for t in (q, d_out))
         none = ~read.unflatten(1, (kv_heads, -1)).any(2).any(-2)
         k, v = (t.masked_fill(none[..., None], unread) for t in (k, v))
-    made = schedule(plan, masks, kv_heads, batch, DEVICE, split=split)
+    made = schedule(plan, masks, kv_heads, batch, DEVICE)
     call = triton_run.Call(made, scale, boxes=boxes)
     out, lse = triton_run.forward(call, q, k, v)
     found = out, lse, *triton_run.backward(call, q, k, v, out, lse, d_out, d_lse)
@@ -77,22 +78,20 @@ def banded(n, width, stride=1):
 
 
 @pytest.mark.parametrize("cut", [0, 2], ids=["whole", "cut"])
-@pytest.mark.parametrize("split", [False, True], ids=["joint", "split"])
 @pytest.mark.parametrize(
     ("queries", "keys"),
     [(Layout(), Layout(6, 4)), (Layout(3, 1), Layout(3, 1)), (Layout(8, 4), Layout(16, 1)), (Layout(6, 4), Layout())],
     ids=str,
 )
-def test_layouts(queries, keys, split, cut):
+def test_layouts(queries, keys, cut):
     n, n_q = 51, 40
     m = banded(n, 21, 3)[None]
     launch = plans.launch((0,), None, axis(queries, n - n_q, n, 16), [(m[0], axis(keys, 0, n, 16))])
-    check(plans.plan(n, n_q, 1, 16, 16, [launch]), lambda _: [plans.dense(m, False)], m, split=split, cut=cut)
+    check(plans.plan(n, n_q, 1, 16, 16, [launch]), lambda _: [plans.dense(m, False)], m, cut=cut)
 
 
 @pytest.mark.parametrize("cut", [0, 1], ids=["whole", "cut"])
-@pytest.mark.parametrize("split", [False, True], ids=["joint", "split"])
-def test_terms_launches_heads_and_batch_rows(split, cut):
+def test_terms_launches_heads_and_batch_rows(cut):
     n, heads = 70, 4
     i = torch.arange(n)
     near, far = banded(n, 9), ((i[None, :] % 4 == 0) & (i[:, None] >= 20)).int().expand(n, n) * (1 - banded(n, 9))
@@ -122,21 +121,18 @@ def test_terms_launches_heads_and_batch_rows(split, cut):
         batch=2,
         dim=24,
         dim_v=40,
-        split=split,
         cut=cut,
     )
 
 
-@pytest.mark.parametrize("split", [False, True], ids=["joint", "split"])
-def test_bags(split):
+def test_bags():
     n = 60
     m = banded(n, 40) + 2 * banded(n, 17) + (torch.arange(n)[None, :] < 16)
     m[5] = 0
     launch = plans.launch((0,), None, axis(Layout(), 0, n, 16), [(m, axis(Layout(2, 1), 0, n, 16))])
-    check(plans.plan(n, n, 1, 16, 16, [launch]), lambda _: [plans.dense(m[None], True)], m[None], split=split)
+    check(plans.plan(n, n, 1, 16, 16, [launch]), lambda _: [plans.dense(m[None], True)], m[None])
 
 
-@pytest.mark.parametrize("split", [False, True], ids=["joint", "split"])
 @pytest.mark.parametrize(
     ("queries", "keys", "n", "n_q"),
     [
@@ -145,12 +141,12 @@ def test_bags(split):
     ],
     ids=str,
 )  # fmt: skip
-def test_boxes(queries, keys, n, n_q, split):
+def test_boxes(queries, keys, n, n_q):
     """Tiles by tensor descriptors; the last two have lines that are not whole."""
     m = banded(n, 21, 3)[None]
     launch = plans.launch((0,), None, axis(queries, n - n_q, n, 16), [(m[0], axis(keys, 0, n, 16))])
     plan = plans.plan(n, n_q, 1, 16, 16, [launch])
-    check(plan, lambda _: [plans.dense(m, False)], m, split=split, boxes=True, dim=24, dim_v=16, batch=2)
+    check(plan, lambda _: [plans.dense(m, False)], m, boxes=True, dim=24, dim_v=16, batch=2)
 
 
 @pytest.mark.parametrize("unread", [torch.nan, torch.inf, -torch.inf])
@@ -204,3 +200,34 @@ def test_half_precision_and_uneven_tiles():  # the interpreter has no products o
     m = torch.tril(torch.ones(n, n, dtype=torch.int32))[None]
     launch = plans.launch((0,), None, axis(Layout(), 0, n, 32), [(m[0], axis(Layout(), 0, n, 16))])
     check(plans.plan(n, n, 1, 32, 16, [launch]), lambda _: [plans.dense(m, False)], m, dtype=torch.float16)
+
+
+def test_long_rows_of_all_heads_start_first():
+    n, heads = 128, 3
+    m = banded(n, 5)
+    m[20:22] = 1
+    launch = plans.launch((0, 1, 2), None, axis(Layout(), 0, n, 16), [(m, axis(Layout(), 0, n, 16))])
+    plan, m = plans.plan(n, n, heads, 16, 16, [launch]), m.expand(heads, n, n)
+    (step,) = schedule(plan, lambda _: [plans.dense(m, False)], heads, 1, DEVICE).by_query
+    assert step.tables.items[:, 2].tolist() == [8, 3, 3, 3, 3, 3, 2, 2]
+    assert step.tables.early == 1
+    check(plan, lambda _: [plans.dense(m, False)], m)
+
+
+def test_full_tiles_of_one_term_come_last():
+    n = 64
+    comb = torch.arange(n)[None, :] % 4 == 0
+    near, far = banded(n, 9) * ~comb, comb.int().expand(n, n)
+    keys = [(near, axis(Layout(), 0, n, 16)), (far, axis(Layout(4, 1), 0, n, 16))]
+    plan = plans.plan(n, n, 1, 16, 16, [plans.launch((0,), None, axis(Layout(), 0, n, 16), keys)])
+    masks = [plans.dense(near[None], False), plans.dense(far[None], False)]
+    (step,) = schedule(plan, lambda _: masks, 1, 1, DEVICE).by_query
+    assert step.tables.items[:, [2, 7]].tolist() == [[4, 1], [4, 1], [3, 1], [3, 1]]
+    assert step.tables.tiles == 3.5
+    check(plan, lambda _: masks, (near + far)[None])
+
+
+def test_options_change_with_the_length_of_chained_rows_alone():
+    for name in PASSES:
+        assert options(name, 128, 16, False, 3) == options(name, 128, 16, False, 300)
+    assert options("forward", 128, 16, True, 3) != options("forward", 128, 16, True, 300)

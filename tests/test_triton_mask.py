@@ -24,7 +24,9 @@ from patternc.analysis.numbers import Table
 from patternc.analysis.overflow import overflowing
 from patternc.backends import triton_mask_tables
 from patternc.backends.triton_mask import MaskSource, UnsupportedPatternError, mask_function
-from patternc.backends.triton_mask_tables import mask_arguments
+from patternc.backends.triton_mask_tables import MaskArguments
+from patternc.backends.triton_mask_tables import mask_arguments as arguments_of
+from patternc.backends.triton_masks import relations_of
 from patternc.rewrite import walk
 from patternc.specialise import specialise
 
@@ -67,9 +69,17 @@ def computed(
     """M of one head, by the printed function, from tensors without a batch axis."""
     meaning = meaning_of(source, n, n_q, h, arrays)
     given = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    made = mask_arguments([source], [[meaning]], n=n, n_q=n_q, tensors=given, device="cpu")
+    made = mask_arguments([source], [[meaning]], n, n_q, given)
     pointers = {a.name: memory(made.tensors[a.name], a.batched) for a in source.arguments if a.kind == "tensor"}
     return interpreter.mask(source, pointers, made.numbers[0], n, n_q, h, turned)
+
+
+def mask_arguments(
+    sources: list[MaskSource], meanings: list[list[Meaning]], n: int, n_q: int, tensors: dict[str, torch.Tensor]
+) -> MaskArguments:
+    pairs = zip(sources, meanings, strict=True)
+    relations = [[relations_of(source, m, n, n_q) for m in rows] for source, rows in pairs]
+    return arguments_of(sources, relations, tensors=tensors, device="cpu")
 
 
 def meaning_of(source: MaskSource, n: int, n_q: int, h: int, arrays: dict[str, np.ndarray]) -> Meaning:
@@ -150,7 +160,7 @@ def test_the_fifteen(interpreter: Triton, case: fifteen.Case) -> None:
 def unbatched(source: MaskSource) -> MaskSource:
     """The same function, of tensors of one batch row."""
     tensors = tuple(replace(t, batched=False) for t in source.tensors)
-    arguments = tuple(a._replace(batched=a.batched and a.name.startswith("set")) for a in source.arguments)
+    arguments = tuple(replace(a, batched=a.batched and a.name.startswith("set")) for a in source.arguments)
     return replace(source, tensors=tensors, arguments=arguments)
 
 
@@ -164,7 +174,7 @@ def test_heads_and_batch_rows_share_one_table(interpreter: Triton) -> None:
     meanings = [
         [meaning_of(s, n, n, h, {"score": arrays["score"][b]}) for b in range(2)] for h, s in enumerate(sources)
     ]
-    made = mask_arguments(sources, meanings, n=n, n_q=n, tensors={}, device="cpu")
+    made = mask_arguments(sources, meanings, n, n, {})
     expected = fifteen.formula(case, n)
     for b, h in np.ndindex(2, 2):
         pointers = {"set0": memory(made.tensors["set0"], True, b)}

@@ -1,4 +1,4 @@
-"""`patternc compile`: a pattern as a Python module that needs torch only."""
+"""`patternc compile`: a pattern as a Python module that needs torch only, or torch and triton."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ _MARK = b"written by patternc"
 @click.command("compile")
 @file_argument
 @choice_options(heads=None)
+@click.option(
+    "--backend",
+    type=click.Choice(["torch", "triton"]),
+    default="torch",
+    show_default=True,
+    help="What computes: torch on any device, or kernels for CUDA devices.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Module to write.")
 @click.option("--force", is_flag=True, help="Overwrite a file that patternc did not write.")
-def command(file: str, choice: Choice, output: Path, force: bool) -> None:
-    """Write a pattern as a Python module that needs torch only.
+def command(file: str, choice: Choice, backend: str, output: Path, force: bool) -> None:
+    """Write a pattern as a Python module that needs torch only, or torch and triton.
 
     Its class Attention is an nn.Module that takes what a compiled pattern takes, with the same results.
     """
@@ -28,7 +35,7 @@ def command(file: str, choice: Choice, output: Path, force: bool) -> None:
         raise click.UsageError(f"a Python module ends in .py, not as {output.name!r}")
     if output.exists() and not force and not _is_ours(output):
         raise click.UsageError(f"{output} exists and was not written by patternc; --force overwrites it")
-    compile_choice(file, choice).save(output)
+    compile_choice(file, choice, backend=backend).save(output)
     click.echo(f"{plain(str(output))} written", err=True)
 
 

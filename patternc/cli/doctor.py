@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from patternc import ir
-from patternc.backends import base
+from patternc.backends import base, triton_cache, triton_tuned
 
 _PACKAGES = ("patternc", "torch", "triton", "numpy", "islpy", "lark", "networkx", "matplotlib")
 _OPTIONAL = ("triton",)
@@ -21,7 +21,7 @@ _CAUSAL = ir.Program("causal", ir.Where(ir.Compare("<=", ir.Var("k"), ir.Var("q"
 @click.command("doctor")
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """Report versions, devices and backends.
+    """Report versions, devices, backends, the cache and what was tuned.
 
     For each backend and device: which dtypes run, or why none does. Exit 1 if nothing runs.
     """
@@ -43,6 +43,10 @@ def command(ctx: click.Context) -> None:
         for line, good in _backend(name, kinds):
             able |= good
             click.echo(f"  {line}")
+    click.echo("\nsources of kernels, which may be deleted at any time")
+    click.echo(f"  {triton_cache.described()}")
+    click.echo("\ntuned kernels, by patternc bench --tune")
+    click.echo(f"  {triton_tuned.described()}")
     if not able:
         ctx.exit(1)
 

@@ -1,85 +1,115 @@
-"""Plans of patterns with run-time tensors that the host only enqueues: it never waits for a number of the device.
+"""Room for the plans of all calls at one length: the tiles that may be kept whatever the run-time tensors hold.
 
-They say what the other passes say with more partial tiles, for no cell is looked at, and in larger tables, which have
-room for whatever the tensors may hold. Every head class and batch row has launches of its own.
+The tensors of a call only thin them out, which a device does without its host (backends/triton_drawn.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from patternc import ir
 from patternc.analysis.arrays import NUMPY
 from patternc.analysis.axes import axis_of
-from patternc.analysis.fixed import Candidates, candidates, fixed_list, fixed_tiling
-from patternc.analysis.meanings import Meanings
-from patternc.analysis.tiles import Area
-from patternc.arrangement import Arrangement
-from patternc.plan import TILE_K, TILE_Q, Axis, Launch, Layout, Plan, TermTiles
-from patternc.rewrite import walk
+from patternc.analysis.fixed import Candidates, UnknownElementError, all_tiles, candidates
+from patternc.analysis.tiles import Area, Multiplicity
+from patternc.plan import PARTIAL, TILE_K, TILE_Q, Axis, Launch, Layout, Plan, Runs, TermTiles
 
 
-def can_be_enqueued(arrangement: Arrangement) -> bool:
-    """Whether plans can be made without waiting: selections and covers are counted, and that waits."""
-    relations = ir.Cover | ir.Top | ir.Sample
-    return not any(
-        isinstance(node, relations) for own in arrangement.classes for term in own.terms for node in walk(term.pattern)
-    )
+@dataclass(frozen=True, eq=False)
+class Possible:
+    """The candidates of a term of a class of heads, those of `rows` batch rows one after the other from place `start`
+    on among all."""
+
+    heads: tuple[int, ...]
+    term: int
+    area: Area
+    tiles: Candidates
+    start: int
+    rows: int
+
+    @property
+    def places(self) -> int:
+        return self.rows * len(self.tiles)
 
 
-@dataclass(eq=False)
-class FixedPlanner:
-    """What plans of one length have in common: the tiles that may be kept at all, found by the host once.
+@dataclass(frozen=True, eq=False)
+class Room:
+    """A plan in which every candidate is a partial run of its own, with launches for each class of heads and batch
+    row."""
 
-    Precondition: `can_be_enqueued(arrangement)`. SpatError if the program does not admit the length.
+    plan: Plan
+    possible: tuple[Possible, ...]
+
+    @property
+    def places(self) -> int:
+        return sum(possible.places for possible in self.possible)
+
+
+Lists = Mapping[tuple[int, int], tuple[Axis | None, Axis | None]]
+"""For the first head of a class and a term: the axes of the lists that they have, with room for all tokens."""
+
+
+def room(meanings: Any, lists: Lists, tile_q: int = TILE_Q, tile_k: int = TILE_K, limit: int = 1 << 22) -> Room:
+    """The room for multiplicities of unknown tensors (analysis/fixed.py).
+
+    TooMuchWorkError if it takes to look at more than `limit` boxes of tiles, or leaves more tiles of lists.
     """
-
-    arrangement: Arrangement
-    n: int
-    n_q: int
-    xp: Any
-    tile_q: int = TILE_Q
-    tile_k: int = TILE_K
-
-    def __post_init__(self) -> None:
-        self._static = Meanings(self.arrangement, n=self.n, n_q=self.n_q, tensors={}, xp=NUMPY)
-        self._candidates: dict[tuple[int, int], Candidates] = {}
-
-    def plan(self, meanings: Meanings) -> Plan:
-        """The plan of the arrangement with its run-time tensors, which are arrays of `xp`."""
-        launches = []
-        for heads in meanings.classes:
-            count = meanings.rows_of(heads[0])
-            for b in [None] if count is None else range(count):
-                launches += self._launches(meanings, heads, b)
-        return Plan(self.n, self.n_q, meanings.heads, self.tile_q, self.tile_k, tuple(launches))
-
-    def _launches(self, meanings: Meanings, heads: tuple[int, ...], b: int | None) -> list[Launch]:
-        """Of some heads in a batch row, a launch for each layout of queries."""
-        lists: dict[int, Axis] = {}
-        groups: dict[Any, tuple[Axis, list[TermTiles]]] = {}
+    launches: list[Launch] = []
+    possible: list[Possible] = []
+    start = 0
+    for heads in meanings.classes:
+        count = meanings.rows_of(heads[0])
+        here = []
         for i, layouts in enumerate(meanings.terms(heads[0])):
-            chosen = meanings.chosen(heads[0], b, i)
-            area = Area(
-                self._axis(layouts[0], self.n - self.n_q, self.tile_q, chosen[0], lists),
-                self._axis(layouts[1], 0, self.tile_k, chosen[1], lists),
-            )
-            possible = self._possible(heads[0], i, area)
-            tiling = fixed_tiling(meanings.term(heads[0], b, i), area, possible, self.xp)
-            key = layouts[0] if chosen[0] is None else id(area.queries)
-            term = TermTiles(i, area.keys, tiling.by_query, tiling.by_key)
-            groups.setdefault(key, (area.queries, []))[1].append(term)
-        rows = None if b is None else (b,)
-        return [Launch(heads, rows, queries, tuple(terms)) for queries, terms in groups.values()]
+            own = lists[heads[0], i]
+            area = _area(meanings, layouts, own, (tile_q, tile_k))
+            found = _candidates(meanings.term(heads[0], None if count is None else 0, i), area, own, limit)
+            here.append(Possible(heads, i, area, found, start, count or 1))
+            start += here[-1].places
+        possible += here
+        groups: dict[Any, tuple[Axis, list[TermTiles]]] = {}
+        for one in here:
+            if len(one.tiles):
+                queries = one.area.queries
+                key = queries.layout if queries.index is None else id(queries)
+                groups.setdefault(key, (queries, []))[1].append(_apart(one))
+        for b in [None] if count is None else range(count):
+            rows = None if b is None else (b,)
+            launches += [Launch(heads, rows, queries, tuple(terms)) for queries, terms in groups.values()]
+    plan = Plan(meanings.n, meanings.n_q, meanings.heads, tile_q, tile_k, tuple(launches))
+    return Room(plan, tuple(possible))
 
-    def _axis(self, layout: Layout, start: int, tile: int, chosen: Any, lists: dict[int, Axis]) -> Axis:
-        if chosen is None:
-            return axis_of(layout, start, self.n, tile, None, self.xp)
-        return lists.setdefault(id(chosen), fixed_list(chosen, start, tile, self.xp))
 
-    def _possible(self, h: int, i: int, area: Area) -> Candidates:
-        if (h, i) not in self._candidates:
-            meaning = self._static.term(h, None, i)
-            self._candidates[h, i] = candidates(meaning, area, NUMPY, self.xp)
-        return self._candidates[h, i]
+def _area(
+    meanings: Any, layouts: tuple[Layout, Layout], lists: tuple[Axis | None, Axis | None], tile: tuple[int, int]
+) -> Area:
+    n = meanings.n
+    queries = lists[0] or axis_of(layouts[0], n - meanings.n_q, n, tile[0], None, NUMPY)
+    return Area(queries, lists[1] or axis_of(layouts[1], 0, n, tile[1], None, NUMPY))
+
+
+def _candidates(
+    multiplicity: Multiplicity, area: Area, lists: tuple[Axis | None, Axis | None], limit: int
+) -> Candidates:
+    if lists != (None, None):  # nothing is known of what they hold
+        return all_tiles(area, limit)
+    try:
+        return candidates(multiplicity, area, limit)
+    except UnknownElementError:
+        return all_tiles(area, limit)
+
+
+def _apart(possible: Possible) -> TermTiles:
+    """Tables in which every candidate is a run."""
+    row, column = possible.tiles.row, possible.tiles.column
+    turn = NUMPY.argsort(column)
+    area = possible.area
+    by_query, by_key = _runs(row, column, area.rows), _runs(column[turn], row[turn], area.columns)
+    return TermTiles(possible.term, area.keys, by_query, by_key)
+
+
+def _runs(row: Any, first: Any, rows: int) -> Runs:
+    ends = NUMPY.searchsorted(row, NUMPY.arange(0, rows + 1))
+    one, none = (NUMPY.full(row.shape, value) for value in (1, 0))
+    return Runs(*(NUMPY.small(a) for a in (ends, first, one, none + PARTIAL, none)))

@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--results"):
+    if config.getoption("--results") and not hasattr(config, "workerinput"):  # the controller hears of all tests
         config.pluginmanager.register(_Results(config.getoption("--results")))
 
 

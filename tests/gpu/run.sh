@@ -4,19 +4,7 @@
 set -euo pipefail
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
-cp -r patternc tests examples "$stage"
-cp -r grammar "$stage/patternc/grammar"
-cp -r backends "$stage/patternc/backends"
-python3 - "$stage" <<'PY'
-# What an installed package has: its name, version and entry points.
-import sys, tomllib
-from pathlib import Path
-project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-info = Path(sys.argv[1], f"{project['name']}-{project['version']}.dist-info")
-info.mkdir()
-info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-points = project["entry-points"]["patternc.backends"]
-info.joinpath("entry_points.txt").write_text("[patternc.backends]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
-PY
+.ci/stage "$stage"
+cp -r tests examples benchmarks "$stage"  # saved modules are made of the suite, too
 cd "$stage"
 python3 -m pytest tests/gpu -q -o addopts= -p no:cacheprovider "$@"

@@ -1,0 +1,63 @@
+"""A program in memory as generated kernels."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+
+import torch
+
+from patternc import ir
+from patternc.backends.inputs import check_heads
+from patternc.backends.torch_program import IrPattern
+from patternc.backends.triton_drawn import DrawnPlans
+from patternc.backends.triton_executor import KernelAttention, KernelExecutor
+from patternc.backends.triton_masks import Masks, structures, title_of
+from patternc.backends.triton_module import source
+from patternc.backends.triton_op import known
+from patternc.backends.triton_options import Form
+from patternc.backends.triton_tuned import tuned
+from patternc.passes.arranged import arranged
+from patternc.printer import text
+
+
+def executor(program: ir.Program, heads: int, kv_heads: int) -> KernelExecutor:
+    """The one for this program and these heads."""
+    check_heads(heads, kv_heads)
+    digest = hashlib.sha256(f"{heads} {kv_heads}\n{text(program)}".encode()).hexdigest()
+    key = f"{program.name} {digest[:32]}"
+    pattern = IrPattern(program, heads, arranged)
+    title = title_of(program, text(program))
+    masks = Masks.of(pattern.arrangement)
+    enqueued = DrawnPlans(masks, kv_heads, title)
+    made = known(KernelExecutor(key, pattern, masks, kv_heads, title, partial(tuned_on, key), enqueued))
+    assert isinstance(made, KernelExecutor)
+    return made
+
+
+def tuned_on(program: str, device: torch.device, dim: int, bits: int) -> Form | None:
+    """What was tuned for a device; see `triton_tuned`."""
+    return tuned(device_name(device), program, dim, bits)
+
+
+def device_name(device: torch.device) -> str:
+    """The name under which what was tuned is kept."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+class TritonArtifact(KernelAttention):
+    """A program as generated kernels; see `base.Artifact`."""
+
+    def __init__(self, program: ir.Program, heads: int, kv_heads: int) -> None:
+        super().__init__(executor(program, heads, kv_heads), [t.name for t in program.tensors])
+        self.program = program
+        masks = self.executor.masks
+        assert isinstance(masks, Masks)
+        self.masks = masks
+        if reason := masks.refused():
+            raise ValueError(f"the triton backend cannot run {program.name}: {reason}")
+
+    @property
+    def source(self) -> str:
+        """The modules of kernels; at every length some of them run, and no others."""
+        return "\n\n".join(source(s) for s in structures(self.masks, self.executor.title))
