@@ -245,6 +245,7 @@ class Flex:
     """FlexAttention under a BlockMask made from the plan."""
 
     name = "flex"
+    most_channels = math.inf
 
     def supports(self, program: ir.Program, device: str, dtype: torch.dtype) -> list[str]:
         if dtype not in inputs.FLOATS:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -36,8 +36,7 @@ class Declared:
         return "(" + ", ".join([*(["batch"] if self.batched else []), *map(str, self.dims)]) + ")"
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """The lengths of one call: query `i` stands at position n - n_q + i."""
 
     batch: int
@@ -76,22 +75,23 @@ def _check_kinds(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
 def check_qkv(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, kv_heads: int) -> Sizes:
     """The sizes of a call, after the checks that concern q, k and v."""
     _check_kinds(q, k, v)
-    found = _shapes(q, k, v)
     if not q.ndim == k.ndim == v.ndim == 4:
-        raise ValueError(f"q, k and v must have four axes: {_WANTED}; {found}")
-    if not q.shape[0] == k.shape[0] == v.shape[0]:
-        raise ValueError(f"q, k and v must have one batch size: {_WANTED}; {found}")
-    if k.shape[1] != v.shape[1] or k.shape[2] != v.shape[2]:
-        raise ValueError(f"k and v must have the same heads and length: {_WANTED}; {found}")
-    if q.shape[3] != k.shape[3]:
-        raise ValueError(f"q and k must have the same head dimension D: {_WANTED}; {found}")
-    if q.shape[1] != heads or k.shape[1] != kv_heads:
-        raise ValueError(f"the pattern was compiled for H = {heads} and H_kv = {kv_heads}; {found}")
-    sizes = Sizes(q.shape[0], heads, kv_heads, q.shape[2], k.shape[2], q.shape[3], v.shape[3])
-    if min(sizes.n, sizes.n_q, sizes.dim, sizes.dim_v) < 1:
-        raise ValueError(f"there must be at least one query, one key and one channel; {found}")
-    check_lengths(sizes.n, sizes.n_q)
-    return sizes
+        raise ValueError(f"q, k and v must have four axes: {_WANTED}; {_shapes(q, k, v)}")
+    batch, found_heads, n_q, dim = q.shape
+    key_batch, found_kv_heads, n, key_dim = k.shape
+    value_batch, value_heads, value_n, dim_v = v.shape
+    if not batch == key_batch == value_batch:
+        raise ValueError(f"q, k and v must have one batch size: {_WANTED}; {_shapes(q, k, v)}")
+    if found_kv_heads != value_heads or n != value_n:
+        raise ValueError(f"k and v must have the same heads and length: {_WANTED}; {_shapes(q, k, v)}")
+    if dim != key_dim:
+        raise ValueError(f"q and k must have the same head dimension D: {_WANTED}; {_shapes(q, k, v)}")
+    if found_heads != heads or found_kv_heads != kv_heads:
+        raise ValueError(f"the pattern was compiled for H = {heads} and H_kv = {kv_heads}; {_shapes(q, k, v)}")
+    if n < 1 or n_q < 1 or dim < 1 or dim_v < 1:
+        raise ValueError(f"there must be at least one query, one key and one channel; {_shapes(q, k, v)}")
+    check_lengths(n, n_q)
+    return Sizes(batch, heads, kv_heads, n_q, n, dim, dim_v)
 
 
 def check_lengths(n: int, n_q: int) -> None:
@@ -114,7 +114,7 @@ def check_options(scale: float | None, dropout_p: float, dim: int) -> float:
         raise ValueError(f"dropout_p is a probability; found {dropout_p!r}")
     if scale is None:
         return 1 / math.sqrt(dim)
-    if not isinstance(scale, int | float) or not math.isfinite(scale):
+    if not isinstance(scale, int | float) or not -math.inf < scale < math.inf:  # also of a symbol in a graph
         raise ValueError(f"scale must be a finite number; found {scale!r}")
     return float(scale)
 

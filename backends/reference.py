@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,7 @@ class Reference:
     """Runs everything, everywhere, in quadratic time and memory."""
 
     name = "reference"
+    most_channels = math.inf
 
     def mask(
         self, program: ir.Program, heads: int, n: int, n_q: int | None = None, tensors: Mapping[str, Any] | None = None

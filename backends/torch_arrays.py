@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -117,28 +116,6 @@ class TorchArrays:
 
     def flatnonzero(self, mask: Array) -> Array:
         return mask.reshape(-1).nonzero().reshape(-1)
-
-
-class UnwaitingArrays(TorchArrays):
-    """The namespace for work that the host only enqueues: where a number would have to come back from the device, a
-    bound that is known without it takes its place. `any`, `repeat` and `flatnonzero` wait, and are not to be called."""
-
-    def asarray(self, values: Any) -> Array:
-        if isinstance(values, torch.Tensor) or self.device.type != "cuda":
-            return super().asarray(values)
-        return torch.as_tensor(values).pin_memory().to(self.device, non_blocking=True)
-
-    def plain(self, a: Array) -> Any:
-        return a.reshape(1)
-
-    def bounds(self, low: Array, high: Array) -> tuple[Any, Any]:
-        if low.dtype == torch.bool or low.dtype.is_floating_point:
-            return -math.inf, math.inf
-        kind = torch.iinfo(low.dtype)
-        return kind.min, kind.max
-
-    def largest(self, a: Array | int, bound: int) -> int:
-        return a if isinstance(a, int) else bound
 
 
 def _dtype_of(value: float | bool) -> torch.dtype:

@@ -21,7 +21,7 @@ from patternc.backends.torch_passes import Call
 from patternc.backends.torch_schedule import Schedule, schedule
 from patternc.backends.torch_strips import scores
 from patternc.passes.merge import merge
-from patternc.passes.tiles import tiles
+from patternc.passes.tiles import forms, tiles
 from patternc.plan import TILE_K, TILE_Q, Layout, Plan
 
 TILES = {"cpu": ((128, 128), (64, 64), (32, 32))}
@@ -33,8 +33,6 @@ over forward and backward passes of causal attention."""
 PER_ROW = 40
 """The time of one more strip of a query, in scores: it is read, merged and written. Measured on two CPU cores with
 AVX-512 and head dimension 64."""
-SHORT = 4096
-"""Up to so many tokens, lanes of layouts may not fill their tiles, and consecutive tokens are tried as well."""
 KEPT_PLANS = 8
 """Lengths whose plans are kept; with their masks they hold some 64 MiB each, at most."""
 
@@ -173,11 +171,8 @@ class Runner:
         sizes = TILES.get(device.type, OTHER_TILES)
         if self.pattern.reads_tensors:  # then every call makes its plan
             sizes = sizes[:1]
-        forms = [self.pattern]
-        if n <= SHORT and (whole := self.pattern.whole()) is not self.pattern:
-            forms.append(whole)
         made: list[tuple[Plan, Schedule, Meanings]] = []
-        for form in forms:
+        for form in forms(n, self.pattern, self.pattern.whole):
             meanings = form.meanings(n, n_q, tensors, xp)
             plans = (tiled_plan(meanings, *size, xp) for size in sizes)
             class_of = _classes(meanings)

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from patternc.analysis.numbers import Cells, Table, as_int, maximum, quantified_range
+from patternc.analysis.numbers import Cells, Table, as_int, as_table, maximum, quantified_range
+from patternc.analysis.relation import Relation
 from patternc.analysis.tiles import Counter, tile_cells
 from patternc.backends.inputs import Declared
 from patternc.backends.torch_arrays import TorchArrays
@@ -140,7 +141,7 @@ class SavedMeanings:
     def _cells(self, h: int, b: int | None, function: PatternFunction) -> CellFunction:
         key = self._key(h, b, function)
         if key not in self._made:
-            tables = {name: Table(self.xp, self._array(name, key[1])) for name in self._class[h].tensors}
+            tables = {name: as_table(self.xp, self._array(name, key[1])) for name in self._class[h].tensors}
             self._made[key] = function(self.n, self.n - self.n_q, key[0], tables, self.xp)
         return self._made[key]
 
@@ -176,6 +177,12 @@ def holds(condition: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"expected a condition that is the same in every cell, found {value!r}")
     return value
+
+
+def leaving(cells: CellFunction, *relations: Relation) -> CellFunction:
+    """The function, with the covers and selections that it asks for cells as `relations`."""
+    cells.relations = relations  # type: ignore[attr-defined] # functions take attributes
+    return cells
 
 
 def united(lo: Any, hi: Any, arm: Callable[[int], CellFunction]) -> CellFunction:

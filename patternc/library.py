@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 
 from patternc import ast
@@ -38,6 +39,10 @@ class Pattern:
 
     def __repr__(self) -> str:
         return f"<patternc.Pattern {self.signature}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return import_module("patternc.show.notebook").of_pattern(self)
 
 
 def _declaration(parameter: ast.Parameter) -> str:

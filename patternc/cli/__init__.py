@@ -1,4 +1,4 @@
-"""The command line: `patternc check | fmt | show | explain | compile | verify | list | doctor`.
+"""The command line: `patternc check | fmt | show | explain | compile | verify | bench | list | doctor`.
 
 Exit status: 0 clean or warnings only, 1 an error in a program or a failed check, 2 a call that was wrong or could not
 be carried out, 130 interrupted.

@@ -18,6 +18,7 @@ COMMANDS = {
     "explain": "explain",
     "compile": "compile",
     "verify": "verify",
+    "bench": "bench",
     "list": "library",
     "doctor": "doctor",
 }

@@ -39,12 +39,12 @@ def compile_choice(name: str, choice: Choice, *, backend: str = "auto") -> Compi
     return compile(open_library(name).choose(choice.pattern), heads=choice.heads, **options)
 
 
-def length_of(program: ir.Program, length: int | None) -> int:
-    """The length asked for; left out, what the program's grid says, or 16,384 tokens."""
+def length_of(program: ir.Program, length: int | None, default: int = DEFAULT_LENGTH) -> int:
+    """The length asked for; left out, what the program's grid says, or the default."""
     if length is not None:
         return length
     for grid in program.grids:
         extents = [x.value for extent in grid.extents if isinstance(x := specialise(extent, {}), ir.Const)]
         if len(extents) == len(grid.extents):
             return max(1, int(math.prod(extents)))
-    return DEFAULT_LENGTH
+    return default

@@ -41,19 +41,27 @@ FORMATS = (".png", ".svg")
 @click.option(
     "--head", "only", type=click.IntRange(min=0), metavar="H", multiple=True, help="A head to show; left out, all."
 )
+@click.option(
+    "--across",
+    type=click.IntRange(min=1, max=8),
+    metavar="N",
+    help="Panels beside each other, in smaller cells if they must; left out, what fits.",
+)
 @click.option("--tile", type=TileSize(), help="Side of a tile in tokens; left out, what fits. With --layout, 128x64.")
 @click.option("--layout", "layouts", is_flag=True, help="Show each term in its layout, tile by tile, beside its cells.")
 @OBJECTIVE
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A .png or .svg file to write.")
 def command(
     file: str, choice: Choice, length: int | None, queries: int | None, tensors: str | None, seed: int,
-    only: tuple[int, ...], tile: tuple[int, int] | None, layouts: bool, objective: Objective, output: Path | None,
+    only: tuple[int, ...], across: int | None, tile: tuple[int, int] | None, layouts: bool, objective: Objective,
+    output: Path | None,
 ) -> None:  # fmt: skip
     """Draw a pattern in the terminal or into a file.
 
     Queries run down, keys to the right; there is one panel for each class of heads. Tiles are coloured by what they
     cost: skipped, full (no mask is needed) or partial. Where there are more tokens than room, a display cell stands for
-    a square of cells and is shaded by the share that is kept.
+    a square of cells and is shaded by the share that is kept. With --heads 8 --across 4, the classes of eight heads
+    stand side by side.
 
     With --layout, there are two panels for each term: its cells in the order of the tokens, and in the order in which
     the chosen layout takes them into tiles, lane by lane.
@@ -69,7 +77,7 @@ def command(
     if tile is not None and tile[0] != tile[1]:
         raise click.UsageError(f"tiles of a picture are squares; found {tile[0]}x{tile[1]}, which needs --layout")
     width = shutil.get_terminal_size().columns
-    side = FIGURE_SIDE if output is not None else halfblocks.side_limit(width)
+    side = FIGURE_SIDE if output is not None else halfblocks.side_limit(width, across or 1)
     from patternc.show.compute import MOST_SELECTED, Sight  # NumPy, which a wrong call does not pay
 
     square = None if tile is None else tile[0]
@@ -86,7 +94,7 @@ def command(
     if output is None:
         click.echo("\n".join(halfblocks.lines(picture, width, colour=_colours())), color=True)
     else:
-        _write(picture, output)
+        _write(picture, output, across)
 
 
 def _show_layouts(
@@ -113,10 +121,10 @@ def _show_layouts(
     click.echo(f"{output} written", err=True)
 
 
-def _write(picture: Picture, output: Path) -> None:
+def _write(picture: Picture, output: Path, across: int | None) -> None:
     from patternc.show import figure  # matplotlib, half a second that the terminal does not pay
 
-    figure.write(picture, output)
+    figure.write(picture, output, across)
     click.echo(f"{output} written", err=True)
 
 

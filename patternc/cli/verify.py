@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
+from patternc.cli.devices import usable
 from patternc.cli.options import Choice, choice_options, file_argument, length_options, tensor_options
 from patternc.cli.programs import compile_choice
 from patternc.cli.progress import progress
 from patternc.cli.tensors import check_names, read_npz
 from patternc.cli.terminal import colour
-
-if TYPE_CHECKING:
-    import torch
 
 SCORES_LIMIT = 2**28
 """Scores of all heads and batch rows together: some ten tensors of 2 GiB each, in float64, in the reference."""
@@ -61,21 +57,10 @@ def command(
     with progress(f"{compiled.name}: forward and backward, {compiled.backend} and reference"):
         report = verify(
             compiled, n=length, n_q=queries, batch=rows, head_dim=head_dim, dtype=getattr(torch, dtype),
-            device=_usable(device), backend=None if backend == "auto" else backend, seed=seed,
+            device=usable(device), backend=None if backend == "auto" else backend, seed=seed,
             tensors={name: torch.from_numpy(array) for name, array in given.items()},
         )  # fmt: skip
     verdict = "ok" if report.ok else "failed"
     click.echo(report)
     click.echo(click.style(verdict, fg="green" if report.ok else "red", bold=True) if colour() else verdict)
     ctx.exit(0 if report.ok else 1)
-
-
-def _usable(name: str) -> torch.device:
-    """The device; ValueError if this machine has none of that name."""
-    import torch  # as above
-
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"device {name!r} cannot be used here: {reason}") from error

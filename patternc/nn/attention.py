@@ -10,7 +10,7 @@ import torch
 from patternc.backends.base import unknown
 from patternc.compiler import Compiled
 from patternc.library import Pattern
-from patternc.nn.held import Patterned, attend, hold
+from patternc.nn.held import Patterned, attend_unpadded, hold
 
 LAYOUTS = ("bhnd", "bnhd")
 
@@ -54,14 +54,16 @@ class PatternAttention(Patterned, torch.nn.Module):
         *,
         scale: float | None = None,
         return_lse: bool = False,
+        key_padding_mask: torch.Tensor | None = None,
         **runtime_tensors: Any,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """The output in the layout of q, and with `return_lse` the rows' log-sum-exp (B, H, N_q); the arguments are
-        those of a compiled pattern's call."""
+        those of a compiled pattern's call. Keys for which `key_padding_mask`, bool (B, N), is true are left out, at
+        whichever end they are; no other token's position changes by that."""
         q, k, v = self._turned(q), self._turned(k), self._turned(v)
         dropout_p = self.dropout if self.training else 0.0
         options = {"scale": scale, "dropout_p": dropout_p, "return_lse": return_lse}
-        result = attend(self.compiled, q, k, v, **options, **runtime_tensors)
+        result = attend_unpadded(self._held, q, k, v, key_padding_mask, **options, **runtime_tensors)
         return (self._turned(result[0]), result[1]) if return_lse else self._turned(result)
 
     def _turned(self, t: torch.Tensor) -> torch.Tensor:

@@ -9,20 +9,34 @@ import torch
 from torch.nn.functional import dropout
 
 
-def logits(q: torch.Tensor, k: torch.Tensor, m: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """q·k / √D + bias + log M, and −inf for pairs that do not attend: (B, H, L, S), float32 for half precision.
+def logits(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    m: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """scale · q·k + bias + log M, and −inf for pairs that do not attend: (B, H, L, S), float32 for half precision.
 
-    m and bias broadcast to that shape; −inf in the bias takes a pair out, like 0 in m.
+    m and bias broadcast to that shape; −inf in the bias takes a pair out, like 0 in m. `scale` is 1/√D unless given. Of
+    fewer key heads each serves as many query heads.
     """
+    k = shared(k, q.shape[1])
     reads = (m > 0).expand(*q.shape[:3], k.shape[2])
-    product = _scores(q, _only_read(k, reads if bias is None else reads & (bias != -torch.inf)))
+    product = _scores(q, _only_read(k, reads if bias is None else reads & (bias != -torch.inf)), scale)
     product = product + m.clamp(min=1).to(product.dtype).log()
     product = product if bias is None else product + bias
     return product.masked_fill(~reads, -torch.inf)
 
 
-def _scores(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    product = (q @ k.transpose(-1, -2)) / math.sqrt(q.shape[-1])
+def shared(t: torch.Tensor, heads: int) -> torch.Tensor:
+    """Keys or values (B, H_kv, S, D) for so many query heads."""
+    return t if t.shape[1] == heads else t.repeat_interleave(heads // t.shape[1], dim=1)
+
+
+def _scores(q: torch.Tensor, k: torch.Tensor, scale: float | None = None) -> torch.Tensor:
+    product = q @ k.transpose(-1, -2)
+    product = product / math.sqrt(q.shape[-1]) if scale is None else product * scale
     return product.float() if product.dtype in (torch.float16, torch.bfloat16) else product
 
 
@@ -37,7 +51,7 @@ def attention(logit: torch.Tensor, v: torch.Tensor, dropout_p: float) -> tuple[t
     some = reads.any(dim=-1)
     lse = torch.where(some, logit.masked_fill(~some[..., None], 0).logsumexp(dim=-1), -torch.inf)
     weight = dropout(weights(logit, lse), dropout_p).to(v.dtype)
-    return weight @ _only_read(v, reads), lse
+    return weight @ _only_read(shared(v, logit.shape[1]), reads), lse
 
 
 def weights(logit: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:

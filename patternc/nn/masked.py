@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from patternc import ir
 from patternc.backends.reference_mask import mask
 from patternc.nn import dense
+from patternc.nn.block_weights import block_weights
 from patternc.nn.held import Held, attend
 from patternc.nn.masks import Masks, Sizes
 from patternc.nn.restricted import Limit
@@ -29,6 +30,8 @@ class Masked:
     masks: Masks
     tensors: Mapping[str, Any]
     sizes: Sizes
+    scale: float | None = None
+    """1/√D unless given."""
 
     def __post_init__(self) -> None:
         s, pattern = self.sizes, self.held.compiled
@@ -56,12 +59,22 @@ class Masked:
         if self._reasons():
             return dense.attention(self.logits(q, k), v, dropout_p)
         limited, tensors = self._limited()
-        out, lse = attend(limited, q, k, v, dropout_p=dropout_p, return_lse=True, **tensors)
+        options: dict[str, Any] = {"scale": self.scale, "dropout_p": dropout_p, "return_lse": True}
+        out, lse = attend(limited, q, k, v, **options, **tensors)
         return out, lse
 
     def logits(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         """Every score, and −inf for pairs that do not attend: (B, H, L, S)."""
-        return dense.logits(q, k, self._multiplicities(q.device), self.masks.bias)
+        return dense.logits(q, k, self._multiplicities(q.device), self.masks.bias, self.scale)
+
+    def block_weights(
+        self, q: torch.Tensor, k: torch.Tensor, lse: torch.Tensor, block: int, average: bool
+    ) -> torch.Tensor:
+        """The weights in the blocks that hold some; see `block_weights`. ValueError where they need every score."""
+        if self._reasons():
+            raise ValueError(f"{' and '.join(self._reasons())} densely; its weights are not block-sparse")
+        limited, tensors = self._limited()
+        return block_weights(limited, q, k, lse, block=block, average=average, scale=self.scale, **tensors)
 
     @torch.compiler.disable
     def _multiplicities(self, device: torch.device) -> torch.Tensor:

@@ -7,6 +7,27 @@ from dataclasses import dataclass
 import torch
 
 
+def key_padding_mask(attention_mask: torch.Tensor) -> torch.Tensor:
+    """An attention mask (B, N) that is 1 or true for tokens and 0 or false for padding, at whichever end, as what the
+    modules of `patternc.nn` and torch take: bool (B, N), true for padding. TypeError or ValueError for anything
+    else."""
+    if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim != 2:
+        found = tuple(getattr(attention_mask, "shape", ())) or type(attention_mask).__name__
+        raise TypeError(f"an attention mask is a tensor (B, N); found {found}")
+    tokens = attention_mask == 1
+    if attention_mask.dtype != torch.bool and not bool((tokens | (attention_mask == 0)).all()):
+        raise ValueError("an attention mask (B, N) holds 1 for tokens and 0 for padding; found other values")
+    return ~tokens
+
+
+def kept_keys(mask: torch.Tensor, batch: int, n: int) -> torch.Tensor:
+    """The keys that a bool key_padding_mask (B, N) leaves; TypeError or ValueError for another dtype or shape."""
+    if mask.dtype != torch.bool:
+        raise TypeError(f"key_padding_mask must hold bools, true for padding; found {mask.dtype}")
+    _check(mask, "key_padding_mask", [(batch, n)])
+    return ~mask
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """Of one call: batch rows, heads, L queries, S keys; `batched` if the caller's tensors have a batch axis."""

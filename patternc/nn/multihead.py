@@ -31,7 +31,9 @@ class MultiheadAttention(Patterned, torch.nn.MultiheadAttention):
     - `is_causal` leaves out later keys, with or without `attn_mask`; with it, `attn_mask` counts as the causal mask
       and is not read.
     - The keys of `add_bias_kv` and `add_zero_attn` lie outside the pattern: every query attends to them.
-    - The weights that `need_weights` asks for are dense, (L, S) for each batch row, and those before dropout.
+    - The weights that `need_weights` asks for are those before dropout. They are dense, (L, S) for each batch row, or
+      with `weights_block`, a number of tokens, sparse: blocks of so many queries and keys, in a sparse tensor as
+      `patternc.nn.block_weights` makes it. Keys outside the pattern have no place there, and are refused.
     - Float masks that hold more than 0 and −inf, and more queries than keys, are computed densely, in memory of
       L·S for each head; a backend named explicitly refuses them, unless it is "reference".
     """
@@ -53,12 +55,18 @@ class MultiheadAttention(Patterned, torch.nn.MultiheadAttention):
         pattern: str | Path | Pattern | Compiled = EVERYTHING,
         layer: int = 0,
         backend: str = "auto",
+        weights_block: int | None = None,
         **params: Any,
     ) -> None:
+        if weights_block is not None and (add_bias_kv or add_zero_attn):
+            raise ValueError(
+                "add_bias_kv and add_zero_attn append keys outside the pattern; weights_block must be None"
+            )
         super().__init__(
             embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype
         )
         self._held = hold(pattern, heads=num_heads, layer=layer, backend=backend, params=params)
+        self.weights_block = weights_block
 
     def _reset_parameters(self) -> None:
         self._qkv_same_embed_dim = self.in_proj_weight is not None
@@ -88,17 +96,15 @@ class MultiheadAttention(Patterned, torch.nn.MultiheadAttention):
         sizes = masks.Sizes(q.shape[0], self.num_heads, q.shape[2], k.shape[2], batched)
         given = masks.read(key_padding_mask, attn_mask, is_causal, sizes)
         masked = Masked(self._held, given, runtime_tensors, sizes)
-        out, weights = self._attended(masked, q, k, v, need_weights)
+        out, weights = self._attended(masked, q, k, v, need_weights, average_attn_weights)
         out = self._placed(self.out_proj(out.transpose(1, 2).flatten(2)), batched)
-        if weights is None:
-            return out, None
-        weights = weights.mean(dim=1) if average_attn_weights else weights
-        return out, weights if batched else weights.squeeze(0)
+        return out, weights if weights is None or batched else weights[0]
 
     def _attended(
-        self, masked: Masked, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, need_weights: bool
+        self, masked: Masked, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, need_weights: bool, average: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The output (B, H, L, D), and the weights (B, H, L, S and the appended keys) if they are asked for."""
+        """The output (B, H, L, D), and the weights (B, H, L, S and the appended keys), without heads if they are
+        averaged, if they are asked for."""
         dropout_p = self.dropout if self.training else 0.0
         out, lse = masked.attention(q, k, v, dropout_p)
         others = self._appended(q)
@@ -107,8 +113,11 @@ class MultiheadAttention(Patterned, torch.nn.MultiheadAttention):
             out, lse = merged.out, merged.lse
         if not need_weights:
             return out, None
+        if self.weights_block is not None:
+            return out, masked.block_weights(q, k, lse, self.weights_block, average)
         weights = dense.weights(masked.logits(q, k), lse)
         weights = weights if merged is None else torch.cat([weights, merged.weight], dim=-1)
+        weights = weights.mean(dim=1) if average else weights
         return out, weights.to(q.dtype)
 
     # ------------------------------------------------------------------ projections

@@ -48,12 +48,12 @@ _STYLE: Any = {
 }
 
 
-def write(picture: Picture, path: Path) -> None:
-    """Draws the picture into a file; its suffix says how.
+def write(picture: Picture, path: Path, across: int | None = None) -> None:
+    """Draws the picture into a file; its suffix says how. `across` panels are in a row; left out, up to four.
 
     Raises ValueError for other suffixes than .png and .svg, OSError where the file cannot be written.
     """
-    save(lambda: draw(picture), path)
+    save(lambda: draw(picture, across), path)
 
 
 def save(drawn: Callable[[], Figure], path: Path) -> None:
@@ -71,10 +71,10 @@ def left_margin(picture: Picture) -> float:
     return 0.4 + 0.062 * len(size_text(picture.n))
 
 
-def draw(picture: Picture) -> Figure:
-    """The figure: a heading, the panels in rows of up to four, a legend."""
+def draw(picture: Picture, across: int | None = None) -> Figure:
+    """The figure: a heading, the panels in rows of `across` or, left out, up to four, a legend."""
     count = len(picture.panels)
-    across = count if count <= 3 else 2 if count == 4 else 3 if count <= 6 else 4
+    across = min(count, across) if across else count if count <= 3 else 2 if count == 4 else 3 if count <= 6 else 4
     down = -(-count // across)
     height = max(0.6, SIDE * picture.n_q / picture.n)
     left = left_margin(picture)

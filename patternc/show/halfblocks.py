@@ -16,9 +16,10 @@ _SHADES = " ░▒▓█"
 _RESET = "\x1b[0m"
 
 
-def side_limit(width: int) -> int:
-    """The most display cells along the side of a panel in a terminal of `width` columns."""
-    return max(8, min(72, width - 8))
+def side_limit(width: int, across: int = 1) -> int:
+    """The most display cells along the side of a panel, `across` of them beside each other in a terminal of `width`
+    columns."""
+    return max(8, min(72, (width - (across - 1) * len(GAP)) // across - 8))
 
 
 def lines(picture: Picture, width: int, *, colour: int = 0) -> Iterator[str]:
@@ -55,7 +56,8 @@ def _panel_lines(picture: Picture, panel: Panel, colour: int) -> Iterator[str]:
     label, width = _label_width(picture), _panel_width(picture)
     rows, columns = panel.values.shape
     title = f"{panel.title} · {panel.density_text}"
-    yield f"{' ' * label}{title[: width - label]:<{width - label}}"
+    title = title if len(title) <= width - label else shortened(panel.title, width - label)
+    yield f"{' ' * label}{title:<{width - label}}"
     every = 8 if rows > 8 else 2
     body = coloured_rows(picture, panel, colour) if colour else plain_rows(picture, panel)
     for i, row in enumerate(body):
