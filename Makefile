@@ -7,7 +7,7 @@ TYPED := build/types
 PYTEST_ARGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types format tables std pictures bench clean
+.PHONY: help install demo test lint types format tables std pictures bench plot clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -65,6 +65,9 @@ bench: install ## measure padding, planning and attention on the CPU; writes ben
 	$(BIN)/python -m benchmarks.padding
 	$(BIN)/python -m benchmarks.plans
 	$(BIN)/python -m benchmarks.cpu
+
+plot: install ## tables and picture of what was measured; writes docs/pictures
+	$(BIN)/python -m benchmarks.report
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

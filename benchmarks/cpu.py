@@ -2,7 +2,9 @@
 
 `python -m benchmarks.cpu [NAME …]` runs the suite, or the patterns named, at 8,192 tokens, 8 heads of 64 channels, in
 float32, alternating with `scaled_dot_product_attention` on the same inputs, and writes results/attention-cpu.json.
-`ratio` is the dense time over ours; `ratio x wanted` is 1 when the time is in proportion to the pairs that are wanted.
+`--threads 1` asks for one thread in place of all cores, and writes results/attention-cpu-1-thread.json. `ratio` is the
+dense time over ours; `ratio x wanted` is 1 when the time is in proportion to the pairs that are wanted. Masks and plans
+are made beforehand; run-time tensors are the same in every call.
 """
 
 from __future__ import annotations
@@ -81,8 +83,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("-n", type=int, default=LENGTH, help="tokens")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(given.threads)
     chosen = [case for case in suite.CASES if case.name in given.names] if given.names else list(suite.SUITE)
     rows = []
     for case in chosen:
@@ -98,7 +101,8 @@ def main() -> None:
             "repeats": given.repeats,
             "threads": torch.get_num_threads(),
         }
-        print(record.write("attention-cpu", {**shape, "rows": rows}))
+        name = "attention-cpu" + "-1-thread" * (given.threads == 1)
+        print(record.write(name, {**shape, "rows": rows}))
 
 
 if __name__ == "__main__":

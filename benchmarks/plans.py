@@ -18,6 +18,9 @@ from typing import Any
 
 import patternc
 from benchmarks import record
+from patternc.analysis.arrays import NUMPY
+from patternc.plan import Plan
+from patternc.statistics import imbalance, plan_bytes
 
 LENGTHS = (1 << 20, 10_000_000)
 RUNS = 3
@@ -32,7 +35,7 @@ PATTERNS = {
 OTHER = "pattern other() = { q -> k : abs(q - k) < 100 }"
 
 
-def parameters(name: str, seed: int) -> dict[str, int]:
+def parameters(name: str, seed: int) -> dict[str, Any]:
     """Parameters of a pattern, by the seed."""
     draw = random.Random(f"{name} {seed}")
     match name:
@@ -68,10 +71,7 @@ def measured(name: str, n: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _figures(plan: Any) -> dict[str, Any]:
-    from patternc.analysis.arrays import NUMPY
-    from patternc.statistics import imbalance, plan_bytes
-
+def _figures(plan: Plan) -> dict[str, Any]:
     layouts = [
         (launch.queries.layout.stride, [term.keys.layout.stride for term in launch.terms]) for launch in plan.launches
     ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from patternc import ir
 from patternc.arguments import arguments
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from patternc.planning import Planned
     from patternc.statistics import Statistics
 
-PREFERENCE = ("torch", "reference")
-"""The order in which `backend="auto"` tries; other installed backends come after these."""
+PREFERENCE = {"cuda": ("triton", "torch", "reference"), "cpu": ("torch", "reference")}
+"""The order in which `backend="auto"` tries, by device; other devices are tried like a CPU, other installed backends
+come after these."""
+_F = TypeVar("_F", bound=Callable[..., Any])
 MOST_HEADS = 4096
 PLANS = 64
 """Plans that a compiled object keeps."""
@@ -101,6 +103,17 @@ def _tile(tile: tuple[int, int]) -> tuple[int, int]:
     return tile[0], tile[1]
 
 
+def _channels(t: Any) -> int:
+    return int(t.shape[-1]) if getattr(t, "ndim", 0) else 1
+
+
+def constant(method: _F) -> _F:
+    """Of a method that torch.compile runs as it traces, and whose result stands in the graph. This is what
+    torch.compiler.assume_constant_result does; that cannot be had without torch, and loads all of Dynamo."""
+    method._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return method
+
+
 class Compiled:
     """A pattern ready for attention; made by `compile`."""
 
@@ -125,6 +138,13 @@ class Compiled:
     def __repr__(self) -> str:
         return f"<patternc.Compiled {self.pattern.signature}, {self.heads} heads, backend {self.backend}>"
 
+    def _repr_html_(self) -> str:
+        """For notebooks; `_repr_png_` for those that show no HTML."""
+        return import_module("patternc.show.notebook").of_compiled(self)
+
+    def _repr_png_(self) -> bytes | None:
+        return import_module("patternc.show.notebook").image_of(self)
+
     # ------------------------------------------------------------------ running
 
     def __call__(
@@ -146,43 +166,80 @@ class Compiled:
         ValueError; a length that the program does not admit is a SpatError.
         """
         options: dict[str, Any] = {"scale": scale, "dropout_p": dropout_p, "return_lse": return_lse}
-        return self.run(self.backend_for(q), q, k, v, tensors=runtime_tensors, **options)
+        return self.run(self.backend_for(q, v), q, k, v, tensors=runtime_tensors, **options)
 
     def run(self, backend: str, q: Any, k: Any, v: Any, *, tensors: Mapping[str, Any], **options: Any) -> Any:
         """A call on the backend named. `options` are those of a call and `seed`, of dropout; see `base.Artifact`."""
         return self._artifact(backend)(q, k, v, tensors=tensors, **options)
 
-    def backend_for(self, q: torch.Tensor) -> str:
-        """The backend that runs inputs like q. ValueError with the reasons if the one asked for cannot."""
+    def backend_for(self, q: torch.Tensor, v: torch.Tensor | None = None) -> str:
+        """The backend that runs inputs like q, and v if it has more channels. ValueError with the reasons if the one
+        asked for cannot."""
         device: Any = getattr(q, "device", None)
         dtype: Any = getattr(q, "dtype", None)
         if not hasattr(dtype, "is_floating_point"):
             raise TypeError(f"q must be a torch.Tensor; found {type(q).__name__}")
         if not dtype.is_floating_point:
             raise TypeError(f"q must be a tensor of floats; found {dtype}")
-        return self._choice(device.type, dtype)
+        channels = max(_channels(q), _channels(v))
+        return self._choice(device.type, dtype, channels if channels > base.CHANNELS else 0)  # a symbol in a graph
 
-    def _choice(self, device: str, dtype: Any) -> str:
+    @constant
+    def _choice(self, device: str, dtype: Any, channels: int) -> str:
         key = f"{device} {str(dtype).removeprefix('torch.')}"
+        if channels > base.CHANNELS:
+            key += f" with {channels} channels"
         if key not in self._used:
-            self._used[key] = self._choose(device, dtype)
+            self._used[key] = self._choose(device, dtype, channels)
         return self._used[key]
 
-    def _choose(self, device: str, dtype: Any) -> str:
-        order = [*PREFERENCE, *(name for name in base.names() if name not in PREFERENCE)]
+    def _choose(self, device: str, dtype: Any, channels: int) -> str:
+        preferred = PREFERENCE.get(device, PREFERENCE["cpu"])
+        order = [*preferred, *(name for name in base.names() if name not in preferred)]
         candidates = order if self.backend == "auto" else [self.backend]
         against: list[str] = []
         for name in candidates:
-            reasons = base.load(name).supports(self.program, device, dtype)
+            reasons = self._against(name, device, dtype, channels)
             if not reasons:
                 return name
             against += [f"{name}: {reason}" for reason in reasons]
         raise ValueError(f"{self.name} cannot run on {device} in {dtype}: {'; '.join(against)}")
 
+    def _against(self, name: str, device: str, dtype: Any, channels: int) -> list[str]:
+        """The reasons against a backend; for `auto` also what it finds when it emits the program."""
+        backend = base.load(name)
+        reasons = backend.supports(self.program, device, dtype)
+        if channels > backend.most_channels:
+            reasons = [*reasons, f"head dimensions up to {backend.most_channels} are supported; found {channels}"]
+        if reasons or self.backend != "auto":
+            return reasons
+        try:
+            self._emit(name)
+        except ValueError as error:
+            return [str(error)]
+        return []
+
     def _artifact(self, backend: str) -> base.Artifact:
+        self._emit(backend)
+        return self._artifacts[backend]
+
+    @constant
+    def _emit(self, backend: str) -> bool:
+        """Makes the artifact of a backend, unless there is one."""
         if backend not in self._artifacts:
             self._artifacts[backend] = base.load(backend).emit(self.program, self.heads, self.kv_heads)
-        return self._artifacts[backend]
+        return True
+
+    def follow(self, other: Compiled) -> None:
+        """Makes ready what graphs of torch.compile that hold `other`, the pattern with other parameters, need to go on
+        with this one. A backend that refuses it is chosen anew at the next call."""
+        for backend in other._artifacts:
+            try:
+                artifact: Any = self._artifact(backend)
+            except ValueError:
+                continue
+            if hasattr(artifact, "changing"):
+                artifact.changing = True
 
     def report(self) -> str:
         """Which backend ran on which device and dtype, so far."""
@@ -287,14 +344,22 @@ class Compiled:
 
     @property
     def source(self) -> str | None:
-        """The generated source of the backend asked for (`auto`: the first of the preference); None for reference."""
-        return self._artifact(PREFERENCE[0] if self.backend == "auto" else self.backend).source
+        """The generated source of the backend asked for (`auto`: of the one that it takes on this machine); None where
+        nothing is generated."""
+        if self.backend != "auto":
+            return self._artifact(self.backend).source
+        torch: Any = import_module("torch")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return self._artifact(self._choose(device, torch.float32, base.CHANNELS)).source
 
     def save(self, path: str | Path) -> Path:
-        """Writes a self-contained module that needs only torch: its class `Attention` is an nn.Module that takes what a
-        call takes, with the same results. The file appears whole or not at all; OSError if it cannot be written."""
+        """Writes a self-contained module that needs torch, and with `backend="triton"` also Triton: its class
+        `Attention` is an nn.Module that takes what a call takes, with the same results. The file appears whole or not
+        at all; OSError if it cannot be written, ValueError if there are no kernels for the pattern."""
         text = self.pattern.definition.node.span.text
-        return import_module("patternc.backends.export").save(Path(path), self.arrangement(), self.kv_heads, text)
+        export = import_module(f"patternc.backends.{'export_triton' if self.backend == 'triton' else 'export'}")
+        saved: Path = export.save(Path(path), self.arrangement(), self.kv_heads, text)
+        return saved
 
     def module(self, embed_dim: int, *, bias: bool = True, dropout: float = 0.0) -> SelfAttention:
         """An nn.Module of self-attention with projections; see `patternc.nn.SelfAttention`."""

@@ -278,6 +278,19 @@ def test_bags_are_counted_once_over_their_terms():
     assert attention.stats(900).wanted_pairs == (attention.mask(900) > 0).sum()
 
 
+def test_kernels_are_preferred_on_cuda_devices(monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(import_module("patternc.backends.triton_backend"), "device_reasons", lambda _: [])
+    attention = patternc.compile(LOCAL, heads=4)
+    assert attention._choose("cuda", torch.bfloat16, 64) == "triton"
+    assert attention._choose("cuda", torch.bfloat16, 320) == "torch"
+    assert attention._choose("cuda", torch.float64, 64) == "torch"
+    assert attention._choose("cpu", torch.float32, 64) == "torch"  # even where kernels are interpreted
+    assert attention._choose("mps", torch.float32, 64) == "torch"
+    last = patternc.compile("pattern last() = { q -> k : q - k < 12345678901 } if h == 3 else causal", heads=4)
+    assert last._choose("cuda", torch.bfloat16, 64) == "torch"  # kernels do not have the number of the last head
+
+
 def test_the_choice_of_backend_is_reported():
     attention = patternc.compile(LOCAL, heads=4)
     assert "not called yet" in attention.report()

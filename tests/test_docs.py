@@ -18,8 +18,12 @@ from patternc.statistics import Consecutive
 
 CODES = ROOT / "patternc" / "codes.md"
 DOCUMENTS = [
-    ROOT / name for name in ("README.md", "grammar/README.md", "CONTRIBUTING.md", "docs/layouts.md", "docs/modules.md")
-]
+    ROOT / name
+    for name in (
+        "README.md", "grammar/README.md", "CONTRIBUTING.md", "docs/layouts.md", "docs/modules.md", "docs/training.md",
+        "docs/transformers.md", "docs/decoding.md", "docs/migration.md", "docs/triton.md", "docs/saved.md",
+    )
+]  # fmt: skip
 
 WITHOUT_PROGRAM = {
     Code.CONTROL_CHARACTER: "an invisible character cannot be seen on a page",
@@ -107,9 +111,17 @@ def test_programs_are_laid_out_as_fmt_does(block):
 @pytest.mark.parametrize(("path", "scripts"), SCRIPTS, ids=lambda value: value.name if isinstance(value, Path) else "")
 def test_the_python_of_a_document_runs(path, scripts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    _write_files(path, tmp_path)
     namespace: dict[str, object] = {}
     for script in scripts:
         exec(compile(script, path.name, "exec"), namespace)
+
+
+def _write_files(path: Path, folder: Path) -> None:
+    """The document's blocks that have a word `file=name`."""
+    for block in blocks(path):
+        if (name := block.option("file")) is not None:
+            (folder / name).write_text(block.text, encoding="utf-8")
 
 
 @pytest.fixture
@@ -118,9 +130,7 @@ def folder(request, tmp_path, monkeypatch) -> Path:
     for name in ("examples", "benchmarks/suite", "benchmarks/patterns"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "docs" / "pictures").mkdir(parents=True)
-    for block in blocks(request.getfixturevalue("path")):
-        if (name := block.option("file")) is not None:
-            (tmp_path / name).write_text(block.text, encoding="utf-8")
+    _write_files(request.getfixturevalue("path"), tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

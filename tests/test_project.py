@@ -26,16 +26,16 @@ FLOORS = (
     ("grammar",),
     (
         "arguments", "budget", "builtin*", "checker", "draws", "elaborate", "expressions", "files", "fold", "format*",
-        "library", "loader", "parser", "printer", "runtime_tensors", "specialise", "std", "syntax", "types",
+        "loader", "parser", "printer", "runtime_tensors", "specialise", "std", "syntax", "types",
         "values",
     ),
     ("analysis", "judgement", "lint", "passes", "statistics", "verdicts"),
     ("backends",),
     (
-        "", "by_head", "compiler", "explanation", "fitting", "layout_words", "named_presets", "nn", "planning",
-        "verification",
+        "", "bench", "by_head", "compiler", "explanation", "fitting", "integrations", "layout_words", "library",
+        "named_presets", "nn", "planning", "show", "verification",
     ),
-    ("show", "cli"),
+    ("cli",),
 )  # fmt: skip
 """From the ground up, the modules and packages inside `patternc`; "" is the package itself, whose names lead to all of
 its own floor. A module imports from its own floor and from those below."""
