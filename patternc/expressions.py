@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,7 +27,7 @@ from patternc.values import (
 )
 
 
-class Expressions:
+class Expressions(ABC):
     """The part of `Elaborator` that is the same wherever names come from."""
 
     heads: int | None
@@ -35,11 +36,13 @@ class Expressions:
     fresh: int
     """How many variables of comprehensions have been named."""
 
+    @abstractmethod
     def expr(self, node: ast.Expr, place: Place) -> Value:
-        raise NotImplementedError
+        """The value of an expression."""
 
+    @abstractmethod
     def lookup(self, node: ast.Name | ast.Attribute, place: Place) -> Value:
-        raise NotImplementedError
+        """What a name stands for."""
 
     # ------------------------------------------------------------------ operators
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_decoding import HEADS, KV_HEADS, PATTERNS, compiled_of, qkv, tensors_of
+from decoding_cases import HEADS, KV_HEADS, PATTERNS, compiled_of, qkv, tensors_of
 
 from patternc.nn import MultiheadAttention, block_weights
 from patternc.nn import dense as dense_attention

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from decoding_cases import HEADS, KV_HEADS, PATTERNS, close, compiled_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_decoding import HEADS, KV_HEADS, PATTERNS, close, compiled_of
 
 import patternc
 from patternc.backends.torch_passes import counting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from patternc import ast, suggest
@@ -66,8 +67,8 @@ def bare(node: ast.Node) -> str:
     return text
 
 
-class Judge:
-    """Collects what is wrong with one file. `infer` comes with the subclass that knows all expressions."""
+class Judge(ABC):
+    """Collects what is wrong with one file."""
 
     def __init__(self, module: Module, callees: dict[int, Callee]) -> None:
         self.module = module
@@ -82,8 +83,9 @@ class Judge:
         """Where names begin that need not be used: there is a message about them already."""
         self.suggestions = 0
 
+    @abstractmethod
     def infer(self, node: ast.Expr, scope: Scope) -> Typed:
-        raise NotImplementedError
+        """The type of an expression, and what its value depends on."""
 
     # ------------------------------------------------------------------ messages
 
