@@ -66,7 +66,7 @@ bench: install ## measure padding, planning and attention on the CPU; writes ben
 	$(BIN)/python -m benchmarks.plans
 	$(BIN)/python -m benchmarks.cpu
 
-plot: install ## tables and picture of what was measured; writes docs/pictures
+plot: install ## tables and picture of what was measured on a GPU; writes docs/attention-gpu.svg
 	$(BIN)/python -m benchmarks.report
 
 clean: ## remove what the other targets made

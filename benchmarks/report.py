@@ -1,6 +1,6 @@
 """The tables of README.md and docs/benchmarks.md, and the plot, from the files in results/.
 
-`python -m benchmarks.report` prints the tables and draws docs/pictures/attention-gpu.svg; nothing is measured. A test
+`python -m benchmarks.report` prints the tables and draws docs/attention-gpu.svg; nothing is measured. A test
 holds the pages against it.
 """
 
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.record import RESULTS
 
-PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "attention-gpu.svg"
+PICTURE = Path(__file__).parent.parent / "docs" / "attention-gpu.svg"
 SHOWN = {
     "longformer": "Longformer: window, first tokens",
     "dilated_window16": "window ±4096 with dilation 16",
