@@ -9,7 +9,8 @@ import torch
 
 from patternc import ir
 from patternc.analysis.evaluate import Meaning
-from patternc.analysis.numbers import Cells, Table
+from patternc.analysis.numbers import Cells
+from patternc.analysis.tables import Table
 from patternc.backends.flex_cells import Relation
 from patternc.backends.flex_printer import Printed
 from patternc.backends.flex_values import fits32

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from patternc.analysis.numbers import Cells, Table, as_int, as_table, maximum, quantified_range
+from patternc.analysis.numbers import Cells, as_int, maximum, quantified_range
 from patternc.analysis.relation import Relation
+from patternc.analysis.tables import Table, as_table
 from patternc.analysis.tiles import Counter, tile_cells
 from patternc.backends.inputs import Declared
 from patternc.backends.torch_arrays import TorchArrays

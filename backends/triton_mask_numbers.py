@@ -30,8 +30,7 @@ from patternc.backends.triton_mask_text import (
 )
 
 MOST_CHARACTERS = 8000
-"""The longest body of a function that is printed. Compiling a tile of 128 × 64 cells for compute capability 9.0 took
-some 8 ms a character (triton 3.7.1, two busy CPU cores), so about a minute for each kernel."""
+"""The longest body of a function that is printed: with so long a one Triton compiles for about a minute."""
 SHAPE = "(q + k).shape"
 """That of a block of cells."""
 _INFIX = {"+": PLUS, "-": PLUS, "*": TIMES, "^": XOR}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from patternc.analysis.enclosures import INT64
-from patternc.analysis.numbers import Table
+from patternc.analysis.tables import Table
 from patternc.backends.triton_values import (
     BLOCKS,
     KINDS,

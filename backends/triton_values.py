@@ -96,7 +96,6 @@ class Traced:
     """A value of the kernel; `kind` is `int` (64 bits), `float` (64 bits) or `bool`."""
 
     __slots__ = ("kernel", "kind", "name")
-    __hash__ = None  # type: ignore[assignment] # as == makes a condition
     shape = (1,)
 
     def __init__(self, kernel: Kernel, kind: str, name: str) -> None:

@@ -32,7 +32,7 @@ rows one by one. Fitted as 1.44, with keys in a list; backward as 1.06."""
 TERM = 60.0
 """Pairs per query of each term in a launch: its tables are read, and its keys are not loaded by descriptors, as those
 of a launch of one term are. Fitted as 155. From 90 on, keys of every 4th and of neighbouring tokens would share a term
-in benchmarks/suite/hier.spat, with two columns in a tile: measured, 0.560 ms in place of 0.522."""
+in benchmarks/suite/hier.spat, with two columns in a tile, which is slower."""
 
 FLAG_DENSITY = 1 / 16
 """Share of the tokens for which a truth value given at run time is assumed to hold, and for which a number given at run

@@ -21,7 +21,8 @@ from patternc.analysis.boxes import bounds
 from patternc.analysis.enclosures import interval
 from patternc.analysis.evaluate import Meaning
 from patternc.analysis.measure import kept_pairs, profile, row_counts
-from patternc.analysis.numbers import Cells, Table, exists, indicator, read
+from patternc.analysis.numbers import Cells, exists, indicator, read
+from patternc.analysis.tables import Table
 from patternc.analysis.tiles import (
     MOST_BOXES,
     Area,

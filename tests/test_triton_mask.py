@@ -20,8 +20,8 @@ import patternc
 from patternc import ir
 from patternc.analysis.arrays import NUMPY
 from patternc.analysis.evaluate import Meaning
-from patternc.analysis.numbers import Table
 from patternc.analysis.overflow import overflowing
+from patternc.analysis.tables import Table
 from patternc.backends import triton_mask_tables
 from patternc.backends.triton_mask import MaskSource, UnsupportedPatternError, mask_function
 from patternc.backends.triton_mask_tables import MaskArguments

@@ -24,7 +24,8 @@ from patternc.analysis.enclosures import (
     reals,
     truths,
 )
-from patternc.analysis.numbers import INVALID, Cells, Number, Table
+from patternc.analysis.numbers import INVALID, Cells, Number
+from patternc.analysis.tables import Table
 
 OnBounds = Callable[[tuple[Any, Any], tuple[Any, Any]], tuple[Any, Any]]
 

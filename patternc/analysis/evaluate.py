@@ -11,8 +11,9 @@ from patternc import ir
 from patternc.analysis.boxes import bounds
 from patternc.analysis.enclosures import anything, interval
 from patternc.analysis.lazy import LazyCover, LazySample, LazyTop, Sight
-from patternc.analysis.numbers import Cells, Table, apply, indicator, member, minimum, pick, read, select
+from patternc.analysis.numbers import Cells, apply, indicator, member, minimum, pick, read, select
 from patternc.analysis.relation import cover_relation, sample_relation, top_relation
+from patternc.analysis.tables import Table
 from patternc.analysis.tiles import Counter
 from patternc.rewrite import rebuild, walk
 

@@ -16,8 +16,8 @@ from patternc.analysis.axes import enclose_tiles, tile_sizes
 from patternc.analysis.boxes import bounds
 from patternc.analysis.elementwise import Array
 from patternc.analysis.enclosures import INT64
-from patternc.analysis.numbers import Table
 from patternc.analysis.strips import spread_out
+from patternc.analysis.tables import Table
 from patternc.analysis.tiles import Area, Counter, Multiplicity, classify, spread
 from patternc.plan import Axis
 

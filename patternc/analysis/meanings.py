@@ -9,8 +9,8 @@ from typing import Any
 from patternc import ir
 from patternc.analysis.elementwise import Array
 from patternc.analysis.evaluate import Meaning, Sharing, Unread, shared
-from patternc.analysis.numbers import Table, as_table
 from patternc.analysis.overflow import check_overflow
+from patternc.analysis.tables import Table, as_table
 from patternc.analysis.tiles import Counter, tile_cells
 from patternc.arrangement import Arrangement, HeadClass, Term
 from patternc.plan import CONSECUTIVE, Layout

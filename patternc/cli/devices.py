@@ -14,6 +14,6 @@ def usable(name: str) -> torch.device:
 
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # unknown; not built in; no such device
         reason = str(error).partition("\n")[0]
         raise ValueError(f"device {name!r} cannot be used here: {reason}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from patternc import fold, ir
 from patternc.passes.estimate import Listing, Side, Way
@@ -26,8 +26,8 @@ class Arm:
     radices: frozenset[Radix]
     blocks: frozenset[int]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_rests", {})
+    _rests: dict[frozenset[str], ir.Pattern] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By the sides that are listed."""
 
     def rest(self, way: Way) -> ir.Pattern | None:
         """What remains to be asked of tokens that are in the lists of the way; None if the lists are not the arm's."""
@@ -37,12 +37,11 @@ class Arm:
         if any(asked and asked is not own for asked, own in zip(lists, (self.queries, self.keys), strict=True)):
             return None
         listed = {name for name, asked in zip("qk", lists, strict=True) if asked}
-        rests: dict[frozenset[str], ir.Pattern] = self._rests  # type: ignore[attr-defined]
         key = frozenset(listed)
-        if key not in rests:
+        if key not in self._rests:
             kept = [f for f in self.factors if not any(_confines(f, side) for side in listed)]
-            rests[key] = conjoined(kept)
-        return rests[key]
+            self._rests[key] = conjoined(kept)
+        return self._rests[key]
 
     @property
     def listings(self) -> tuple[Listing, ...]:
