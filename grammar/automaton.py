@@ -1,6 +1,6 @@
 """The LALR parser of one item, from the generated tables.
 
-Building them takes a quarter of a second, which the command line cannot spend at every start, so `tables` ships them;
+Building them takes longer than the command line may take to start, so `tables` ships them;
 `python -m patternc.grammar` writes them anew after a change of `spat.lark`.
 """
 

@@ -12,35 +12,11 @@ from patternc.grammar.hints_forms import FORM_HINTS, unclosed
 from patternc.grammar.hints_signs import SIGN_HINTS, assignment
 from patternc.grammar.hints_words import ITEM_HINTS, WORD_HINTS, reserved_argument
 from patternc.grammar.mistake import Mistake, quote
-from patternc.grammar.scan import CLOSING, OPENING, Lexemes
-from patternc.source import Source, Span
-
-MAX_DEPTH = 200
-"""Levels of nesting: brackets, prefixes, and each operator of a chain."""
+from patternc.grammar.scan import Lexemes
+from patternc.source import Source
 
 HINTS = (reserved_argument, *SIGN_HINTS, unclosed, assignment, *ITEM_HINTS, *FORM_HINTS, *WORD_HINTS)
 """In the order in which they are asked."""
-
-
-def too_deep(span: Span) -> Diagnostic:
-    """The refusal of an expression that nests too deep."""
-    return Diagnostic(
-        Code.TOO_DEEP,
-        f"the expression is more than {MAX_DEPTH} levels deep",
-        span,
-        label=f"level {MAX_DEPTH + 1}",
-        hints=("write a long chain over a list, as in `union(… for x in xs)`, or bind parts of it after `where`",),
-    )
-
-
-def too_deep_bracket(source: Source, lexemes: Lexemes) -> Span | None:
-    """The first bracket that nests too deep, if one does; such an item need not reach the parser."""
-    depth = 0
-    for lexeme in lexemes:
-        depth += (lexeme.text in OPENING) - (lexeme.text in CLOSING)
-        if depth > MAX_DEPTH:
-            return Span(source, lexeme.start, lexeme.end)
-    return None
 
 
 def explain(source: Source, lexemes: Lexemes, error: UnexpectedInput) -> Diagnostic:

@@ -6,42 +6,43 @@ parenthesised expression has its inner node, whose span includes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from patternc.nodes import Spanned, node
 from patternc.source import NOWHERE, Span
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    span: Span = field(default=NOWHERE, compare=False, repr=False, kw_only=True)
+@node
+class Node(Spanned):
+    pass
 
 
 # ------------------------------------------------------------------ expressions
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Name(Node):
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Number(Node):
     value: int | float
     text: str = field(default="", compare=False)
     """As written (`1_000`)."""
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Inf(Node):
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Bool(Node):
     value: bool
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Unary(Node):
     """`-`, `~` or `not`."""
 
@@ -49,7 +50,7 @@ class Unary(Node):
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Binary(Node):
     """`+ - * // % ** ^ & | and or`; chains lean to the left, `**` to the right."""
 
@@ -59,7 +60,7 @@ class Binary(Node):
     op_span: Span = field(default=NOWHERE, compare=False, repr=False, kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Compare(Node):
     """A chain `first op operand …`; op is `< <= > >= == != in` or `not in`, of which the last two may take a Range."""
 
@@ -67,7 +68,7 @@ class Compare(Node):
     rest: tuple[tuple[str, Expr | Range], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Range(Node):
     """Half-open `lo..hi`; stands after `in` and in match arms only."""
 
@@ -75,7 +76,7 @@ class Range(Node):
     hi: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class IfElse(Node):
     """`then if condition else orelse`"""
 
@@ -84,7 +85,7 @@ class IfElse(Node):
     orelse: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Arm(Node):
     """One arm of a match; `label` is None for `else`."""
 
@@ -92,13 +93,13 @@ class Arm(Node):
     body: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Match(Node):
     subject: Expr
     arms: tuple[Arm, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Keyword(Node):
     """`name = value` in a call or after `at`."""
 
@@ -106,14 +107,14 @@ class Keyword(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Call(Node):
     function: Name | Attribute
     args: tuple[Expr, ...] = ()
     keywords: tuple[Keyword, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Comprehension(Node):
     """`function(element for targets in iterable)`; function is any, all, union or sum."""
 
@@ -123,13 +124,13 @@ class Comprehension(Node):
     iterable: Expr | Range
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Index(Node):
     base: Expr
     indices: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Attribute(Node):
     """`q.y` (a grid coordinate) or `lf.longformer` (a name of an import)."""
 
@@ -137,17 +138,17 @@ class Attribute(Node):
     name: Name
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Tuple(Node):
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class List(Node):
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class SetBuilder(Node):
     """`{ query -> key : condition }`"""
 
@@ -156,13 +157,13 @@ class SetBuilder(Node):
     condition: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Blocks(Node):
     size: Expr
     body: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Cover(Node):
     size: Expr
     body: Expr
@@ -176,24 +177,24 @@ Expr = (
 # ------------------------------------------------------------------ types
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class TypeName(Node):
     """`int float bool tokens blocks`"""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class ListType(Node):
     item: Type
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class TupleType(Node):
     items: tuple[Type, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class TensorType(Node):
     element: TypeName
     dims: tuple[Expr, ...]
@@ -204,14 +205,14 @@ Type = TypeName | ListType | TupleType | TensorType
 # ------------------------------------------------------------------ declarations
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Parameter(Node):
     name: Name
     type: Type
     default: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Axis(Node):
     """One axis of `over (y: H, x: W)`."""
 
@@ -219,7 +220,7 @@ class Axis(Node):
     extent: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Binding(Node):
     """`name = value` after where."""
 
@@ -227,7 +228,7 @@ class Binding(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Pattern(Node):
     name: Name
     parameters: tuple[Parameter, ...]
@@ -236,7 +237,7 @@ class Pattern(Node):
     where: tuple[Binding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Function(Node):
     """`fn f(…) = e`"""
 
@@ -246,14 +247,14 @@ class Function(Node):
     where: tuple[Binding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Import(Node):
     path: str
     alias: Name | None = None
     path_span: Span = field(default=NOWHERE, compare=False, repr=False, kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Property(Node):
     """`causal`, `row <= 4`, `density < 0.5` or `equals(Q)`; op and value are None where there is none,
     and `value` of `equals` is the pattern Q, with op None."""
@@ -263,7 +264,7 @@ class Property(Node):
     value: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Check(Node):
     target: Expr
     at: tuple[Keyword, ...]
@@ -273,6 +274,6 @@ class Check(Node):
 Item = Import | Pattern | Function | Check
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class File(Node):
     items: tuple[Item, ...]

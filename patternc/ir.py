@@ -10,25 +10,23 @@ Numbers are 64-bit integers, float64 or truth values; `inf` (a float) stands onl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from patternc.source import NOWHERE, Span
+from patternc.nodes import Spanned, node
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    span: Span = field(default=NOWHERE, compare=False, repr=False, kw_only=True)
+@node
+class Node(Spanned):
+    pass
 
 
 # ------------------------------------------------------------------ scalars: numbers and conditions
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Const(Node):
     value: int | float | bool
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Var(Node):
     """`q`, `k`, `n` of the space at `depth`; `h`, `heads`, `layer` (depth 0); or the variable of a Quantified, whose
     name is unique in the program and holds a `#`."""
@@ -37,7 +35,7 @@ class Var(Node):
     depth: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Param(Node):
     """A parameter whose value is not known: programs are checked with these before they have arguments.
     `type` is `int`, `tokens`, `blocks`, `float` or `bool`; a `tokens` value is 0 or more."""
@@ -46,7 +44,7 @@ class Param(Node):
     type: str
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Unknown(Node):
     """A number or condition about which nothing is known (it hangs on a list parameter without a value).
     Equal keys mean equal values in one cell."""
@@ -55,7 +53,7 @@ class Unknown(Node):
     type: str
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Unary(Node):
     """`-`, `abs`, `log2` (the ceiling; an error for a ≤ 0) or `not`."""
 
@@ -63,7 +61,7 @@ class Unary(Node):
     a: Scalar
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Binary(Node):
     """`+ - * // % ** ^ min max` (`cdiv` and `clamp` are expressed by them); `^` is xor of integers."""
 
@@ -72,7 +70,7 @@ class Binary(Node):
     b: Scalar
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Compare(Node):
     """`< <= > >= == !=`"""
 
@@ -81,28 +79,28 @@ class Compare(Node):
     b: Scalar
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class And(Node):
     """Left to right; an argument guards those after it."""
 
     args: tuple[Scalar, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Or(Node):
     """Left to right; an argument that holds guards those after it."""
 
     args: tuple[Scalar, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class If(Node):
     condition: Scalar
     then: Scalar
     orelse: Scalar
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Pick(Node):
     """`items[index]`; an index out of range is an error."""
 
@@ -110,7 +108,7 @@ class Pick(Node):
     items: tuple[Scalar, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Read(Node):
     """One element of a run-time tensor; the batch axis is not among the indices."""
 
@@ -118,7 +116,7 @@ class Read(Node):
     indices: tuple[Scalar, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Quantified(Node):
     """`any` or `all` of `body` for lo ≤ variable < hi; the bounds depend on h, heads, layer and n alone."""
 
@@ -136,49 +134,49 @@ Scalar = (
 # ------------------------------------------------------------------ patterns
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Where(Node):
     """M = 1 where the condition holds, else 0. `full` and `empty` are constants here."""
 
     condition: Scalar
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Union(Node):
     """M = max; of sets."""
 
     args: tuple[Pattern, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Sum(Node):
     """M = sum."""
 
     args: tuple[Pattern, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Product(Node):
     """M = product: the intersection of sets."""
 
     args: tuple[Pattern, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Complement(Node):
     """M = 1 - M; of a set. `A - B` is `A & ~B`."""
 
     a: Pattern
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Support(Node):
     """M = min(M, 1)."""
 
     a: Pattern
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Choose(Node):
     """One pattern or the other; the condition depends on h, heads, layer and n alone."""
 
@@ -187,7 +185,7 @@ class Choose(Node):
     orelse: Pattern
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Family(Node):
     """`union` or `sum` of `body` for lo ≤ variable < hi, where the bounds depend on n or h; with those known it is a
     Union or a Sum."""
@@ -199,7 +197,7 @@ class Family(Node):
     body: Pattern
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Blocks(Node):
     """M(q, k) = M'(q // size, k // size), where M' is the body's, one space deeper, with n' = ⌈n / size⌉."""
 
@@ -207,7 +205,7 @@ class Blocks(Node):
     body: Pattern
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Cover(Node):
     """1 where the body, a set, has any cell within the size×size block of (q, k), clipped to the n×n cells."""
 
@@ -215,7 +213,7 @@ class Cover(Node):
     body: Pattern
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Top(Node):
     """Of each row of `of`, a set, the `count` keys with the largest `by`, or, if `count` is a float, the shortest
     prefix (by descending score) with that share of the row's softmax mass. Ties go to the smaller key."""
@@ -225,7 +223,7 @@ class Top(Node):
     of: Pattern
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Sample(Node):
     """Of each row of `of`, a set, the `count` keys with the largest hash of (seed, h, q, k)."""
 
@@ -241,7 +239,7 @@ Pattern = (
 # ------------------------------------------------------------------ programs
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Tensor(Node):
     """A run-time tensor: element type `int`, `float` or `bool`; dims without the batch axis, of tokens' n (depth 0)."""
 
@@ -251,14 +249,14 @@ class Tensor(Node):
     batched: bool
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Grid(Node):
     """A demand that n be the product of the extents."""
 
     extents: tuple[Scalar, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Program(Node):
     """One pattern, ready to be compiled; `h`, `heads`, `layer` may still be free in it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from lark.exceptions import UnexpectedInput
 
 from patternc import ast
 from patternc.errors import Code, Diagnostic, SpatError
-from patternc.grammar import hints, scan, text
+from patternc.grammar import scan, text
 from patternc.grammar.automaton import parser
 from patternc.source import Source, Span
 from patternc.syntax import Builder, TooDeepError
@@ -62,7 +63,7 @@ class _Items:
         """The node of an item; None, and a mistake more, if it cannot be read."""
         builder = Builder(self.source, lexemes[0].start)
         try:
-            if bracket := hints.too_deep_bracket(self.source, lexemes):
+            if bracket := text.too_deep_bracket(self.source, lexemes):
                 raise TooDeepError(bracket)
             tree = parser().parse(self.source.text[lexemes[0].start : lexemes[-1].end])
             assert isinstance(tree, Tree)
@@ -78,6 +79,7 @@ class _Items:
         if self.unread > MAX_MISTAKES:
             return
         if isinstance(error, TooDeepError):
-            self.mistakes.append(hints.too_deep(error.span))
+            self.mistakes.append(text.too_deep(error.span))
         else:
+            hints = import_module("patternc.grammar.hints")  # most programs need none
             self.mistakes.append(hints.explain(self.source, lexemes, error))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from patternc import ir
+from patternc.nodes import parts
 
 
 def children(node: ir.Node) -> Iterator[ir.Node]:
     """The direct subtrees, in the order of the fields."""
-    for field in fields(node):
-        value = getattr(node, field.name)
+    for name in parts(type(node)):
+        value = getattr(node, name)
         if isinstance(value, ir.Node):
             yield value
         elif isinstance(value, tuple):
@@ -37,13 +38,13 @@ def rebuild(node: ir.Node, rule: Callable[[ir.Node], ir.Node | None]) -> ir.Node
     A rule returns None for "unchanged". Rules that go deeper call `rebuild` on what they do not handle.
     """
     changes: dict[str, Any] = {}
-    for field in fields(node):
-        value = getattr(node, field.name)
+    for name in parts(type(node)):
+        value = getattr(node, name)
         if isinstance(value, ir.Node):
             if (new := rule(value)) is not None and new is not value:
-                changes[field.name] = new
+                changes[name] = new
         elif isinstance(value, tuple):
             items = tuple(rule(item) or item for item in value)
             if any(new is not old for new, old in zip(items, value, strict=True)):
-                changes[field.name] = items
+                changes[name] = items
     return replace(node, **changes) if changes else node

@@ -11,6 +11,7 @@ from patternc import fold, ir
 from patternc.analysis.evaluate import Meaning
 from patternc.analysis.meanings import Meanings
 from patternc.analysis.measure import kept_pairs
+from patternc.analysis.periods import diagonal_period
 from patternc.analysis.tiles import Area, Counter, classify, consecutive_area
 from patternc.arrangement import HeadClass
 from patternc.passes.balance import PROCESSORS, followers, row_costs, stages
@@ -212,7 +213,7 @@ class _Count:
     def _pairs(self, meaning: Meaning, runs: Runs, area: Area) -> int:
         cells = _tiles(runs, runs.kind == PARTIAL) * area.tile_q * area.tile_k
         self.exact = self.exact and (self._most is None or cells <= self._most)
-        return kept_pairs(meaning, runs, area, self._xp, self._most)
+        return kept_pairs(meaning, runs, area, self._xp, self._most, diagonal_period(meaning.pattern))
 
 
 # ------------------------------------------------------------------ tables

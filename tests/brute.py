@@ -1,12 +1,14 @@
 """The meaning of bound IR, one cell at a time, in plain Python; and hypothesis strategies of random bound IR.
 
-Shares no code with the analysis that it judges. A value that is not valid is an exception, `InvalidError`.
+Shares no code with the analysis that it judges. A value that is not valid is an exception, `InvalidError`. Strategies
+are made once each, for hypothesis looks through all of one, with those inside it, before it draws.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,8 @@ class Brute:
     def __init__(self, n: int, h: int, tensors: Mapping[str, np.ndarray]) -> None:
         self.n, self.h, self.tensors = n, h, tensors
         self.rows: dict[tuple[int, int], set[int]] = {}
+        self.held: dict[int, tuple[ir.Where, dict[tuple[int, int], int]]] = {}
+        """What conditions gave, by the node's id and (q, k); with the node, so that no other has its id meanwhile."""
         self.spaces: dict[int, Brute] = {}
 
     # -------------------------------------------------------------- scalars
@@ -106,10 +110,10 @@ class Brute:
             case ir.Choose(condition, a, b):
                 return self.cell(a if self.scalar(condition, q, k) else b, q, k)
             case ir.Where(condition):
-                try:
-                    return int(self.scalar(condition, q, k))
-                except InvalidError:
-                    return 0
+                known = self.held.setdefault(id(node), (node, {}))[1]
+                if (q, k) not in known:
+                    known[q, k] = self._holds(condition, q, k)
+                return known[q, k]
             case ir.Union(args):
                 return max((self.cell(a, q, k) for a in args), default=0)
             case ir.Sum(args):
@@ -130,6 +134,12 @@ class Brute:
             case ir.Sample(ir.Const(count), of, ir.Const(seed)):
                 return int(k in self._row(node, q, lambda: self._sample(of, count, seed, q)))
         raise AssertionError(node)
+
+    def _holds(self, condition: ir.Scalar, q: int, k: int) -> int:
+        try:
+            return int(self.scalar(condition, q, k))
+        except InvalidError:
+            return 0
 
     def _row(self, node: ir.Pattern, row: int, make: Any) -> set[int]:
         if (id(node), row) not in self.rows:
@@ -202,6 +212,7 @@ def tensors(n: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
+@cache
 def numbers(d: int) -> st.SearchStrategy[ir.Scalar]:
     """Integers of the space at depth d."""
     position = st.sampled_from([ir.Var("q", d), ir.Var("k", d)])
@@ -227,6 +238,7 @@ def numbers(d: int) -> st.SearchStrategy[ir.Scalar]:
     return st.recursive(st.one_of(leaf, difference), deeper, max_leaves=6)
 
 
+@cache
 def reals(d: int) -> st.SearchStrategy[ir.Scalar]:
     """Real numbers of the space at depth d."""
     leaf = st.one_of(
@@ -246,6 +258,7 @@ def reals(d: int) -> st.SearchStrategy[ir.Scalar]:
     )
 
 
+@cache
 def conditions(d: int) -> st.SearchStrategy[ir.Scalar]:
     """Conditions of the space at depth d."""
     n, r, op = numbers(d), reals(d), st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
@@ -286,6 +299,7 @@ def conditions(d: int) -> st.SearchStrategy[ir.Scalar]:
     )
 
 
+@cache
 def sets(d: int = 0, left: int = 3) -> st.SearchStrategy[ir.Pattern]:
     """Sets of the space at depth d, with at most `left` levels of operators."""
     where = st.builds(ir.Where, conditions(d))
@@ -313,6 +327,7 @@ def sets(d: int = 0, left: int = 3) -> st.SearchStrategy[ir.Pattern]:
     return st.one_of(options)
 
 
+@cache
 def bags(d: int = 0, left: int = 3) -> st.SearchStrategy[ir.Pattern]:
     """Bags and sets of the space at depth d."""
     if not left:

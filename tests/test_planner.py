@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from brute import TENSORS, Brute, bags, tensors
@@ -9,10 +11,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_tiles import expected_table, tile_table
 
+import patternc
 from patternc import ir
 from patternc.analysis.arrays import NUMPY
+from patternc.analysis.binding import binding
 from patternc.analysis.planner import Meanings, plan, plan_of, trivial
-from patternc.analysis.tiles import Area
+from patternc.analysis.tiles import Area, classify
 from patternc.arrangement import Arrangement, HeadClass, Term
 from patternc.errors import SpatError
 from patternc.plan import CONSECUTIVE, LISTED, PARTIAL, Launch, Layout, Plan, TermTiles
@@ -218,3 +222,38 @@ def test_terms_of_one_head_and_row_share_their_relations() -> None:
     meanings = Meanings(arrangement, n=40, tensors={"score": np.arange(40.0)}, xp=NUMPY)
     assert meanings.term(0, None, 0).relations is meanings.term(0, None, 1).relations is meanings.of(0).relations
     assert len(meanings.of(0).relations) == 1
+
+
+# ------------------------------------------------------------------ what is known for all lengths
+
+
+def of_condition(condition: str) -> Arrangement:
+    compiled = patternc.compile(f"pattern p() = {{ q -> k : {condition} }}", heads=2)
+    return compiled.arrangement()
+
+
+def test_patterns_without_n_are_bound_once() -> None:
+    steady, open_ = (binding(of_condition(text)) for text in ("q - k < 9", "q - k < n // 4"))
+    assert steady.at(100) is steady.at(2000)
+    assert open_.at(100).classes != open_.at(2000).classes
+    assert binding(steady.arrangement) is steady
+
+
+def test_integers_are_looked_at_anew_at_longer_lengths() -> None:
+    bounds = binding(of_condition("q * 4611686018427387904 // 4611686018427387904 >= k"))
+    assert bounds.at(2) is bounds.at(1)
+    for n in (100, 3):
+        with pytest.raises(SpatError):
+            bounds.at(n)
+    assert bounds.at(2) is bounds.at(1)
+
+
+def test_heads_whose_samples_hold_nothing_have_their_tiles_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last query of BigBird sees everything, so that nothing is left to draw from."""
+    module, calls = import_module("patternc.passes.tiles"), []
+    monkeypatch.setattr(module, "classify", lambda *given, **more: calls.append(1) or classify(*given, **more))
+    arrangement = patternc.compile("std/bigbird", heads=3, block=4).arrangement()
+    for n_q, count in ((1, 1), (64, 3)):
+        calls.clear()
+        plan_of(Meanings(arrangement, n=64, n_q=n_q, tensors={}, xp=NUMPY), 16, 16)
+        assert len(calls) == count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patternc import ir
-from patternc.analysis import relation
+from patternc.analysis import relation, tiles
 from patternc.analysis.arrays import NUMPY
 from patternc.analysis.axes import axis_of
 from patternc.analysis.boxes import bounds
@@ -22,6 +23,7 @@ from patternc.analysis.enclosures import interval
 from patternc.analysis.evaluate import Meaning
 from patternc.analysis.measure import kept_pairs, profile, row_counts
 from patternc.analysis.numbers import Cells, exists, indicator, read
+from patternc.analysis.periods import diagonal_period
 from patternc.analysis.tables import Table
 from patternc.analysis.tiles import (
     MOST_BOXES,
@@ -115,16 +117,24 @@ def consecutive_areas(draw: st.DrawFn) -> Area:
 
 
 @settings(max_examples=300)
-@given(bags(), st.one_of(drawn_areas(), drawn_areas(), consecutive_areas()), st.integers(0, 3), st.integers(0, 9))
-def test_tiles_are_exact(pattern: ir.Pattern, area: Area, h: int, seed: int) -> None:
-    mask, meaning = masks(pattern, area.n, area.n_q, h, seed)
-    tiling = classify(meaning, area, NUMPY)
+@given(
+    bags(),
+    st.one_of(drawn_areas(), drawn_areas(), consecutive_areas()),
+    st.integers(0, 3),
+    st.integers(0, 9),
+    st.sampled_from([1, 16, tiles.FEW_BOXES]),
+)
+def test_tiles_are_exact(pattern: ir.Pattern, area: Area, h: int, seed: int, few: int) -> None:
+    with mock.patch.object(tiles, "FEW_BOXES", few):
+        mask, meaning = masks(pattern, area.n, area.n_q, h, seed)
+        tiling = classify(meaning, area, NUMPY)
     check_tiling(tiling, mask, area)
     held = on_the_axes(mask, area)
     keys, total = row_counts(meaning, tiling.by_query, area, NUMPY)
     assert np.array_equal(keys, (held > 0).sum(1))
     assert np.array_equal(total, held.sum(1))
-    assert kept_pairs(meaning, tiling.by_query, area, NUMPY) == (held > 0).sum()
+    period = diagonal_period(meaning.pattern)
+    assert kept_pairs(meaning, tiling.by_query, area, NUMPY, period=period) == (held > 0).sum()
 
 
 @settings(max_examples=60)
@@ -247,6 +257,8 @@ PREDICATES = {
     "butterfly": lambda q, k: indicator((q // 64 == k // 64) | exists(0, 10, lambda i: (q // 64) ^ (k // 64) == 2**i)),
     "longnet": longnet,
 }
+PERIODS = {"window": 1, "hubs": None, "dilated": 1, "longnet": 8192}
+"""Of predicates, along the diagonal."""
 
 
 @pytest.mark.parametrize("name", PREDICATES)
@@ -300,7 +312,9 @@ def test_pairs_are_counted_by_parts_of_tiles(name: str, tile: tuple[int, int]) -
     expected = (PREDICATES[name](Cells(q, True, NUMPY), Cells(k, True, NUMPY)).value > 0).sum()
     for layout in (CONSECUTIVE, Layout(16), Layout(100, 16), Layout(12, 2)):
         area = Area(axis_of(layout, 0, n, tile[0], None, NUMPY), axis_of(layout, 0, n, tile[1], None, NUMPY))
-        assert kept_pairs(PREDICATES[name], classify(PREDICATES[name], area, NUMPY).by_query, area, NUMPY) == expected
+        by_query = classify(PREDICATES[name], area, NUMPY).by_query
+        assert kept_pairs(PREDICATES[name], by_query, area, NUMPY) == expected
+        assert kept_pairs(PREDICATES[name], by_query, area, NUMPY, period=PERIODS[name]) == expected
 
 
 def test_a_counter_with_a_limit_stops_the_work() -> None:

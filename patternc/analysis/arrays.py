@@ -20,8 +20,7 @@ class NumpyArrays:
     """The namespace over NumPy arrays."""
 
     chunk = 1 << 16
-    """How many cells are evaluated at once: a bound on memory, and a fit to the cache (2^18 took up to twice the time
-    on a CPU with 2 MiB of second-level cache)."""
+    """How many cells are evaluated at once: a bound on memory, and a fit to the cache of a CPU core."""
 
     # -------------------------------------------------------------- making and converting
 

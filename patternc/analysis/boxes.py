@@ -69,19 +69,26 @@ def _equal_bounds(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
     return can, opposite(both(a[0] == b[1], a[1] == b[0]))
 
 
-_compare_equal = _compare(_equal_bounds)
-
-
 def _equal(xp: Any, a: Any, b: Any) -> Truths:
     if isinstance(a, Truths) or isinstance(b, Truths):
         return _same_truth(xp, truths(xp, a), truths(xp, b))
-    result = _compare_equal(xp, a, b)
-    if is_real_operand(a) or is_real_operand(b):
-        return result
-    d = subtract(xp, integers(xp, a), integers(xp, b))
-    if d.modulus > 1 and not d.unbounded:
-        result.true = both(result.true, d.residue % d.modulus == 0)
-    return result
+    return _equal_numbers(xp, a, b)
+
+
+def _equal_integers(xp: Any, a: Boxes, b: Boxes) -> Truths:
+    d = subtract(xp, a, b)
+    if d.unbounded:
+        return Truths(xp, *_equal_bounds(a.bounds, b.bounds), any_bad(a, b))
+    related = a.terms.keys() & b.terms.keys()
+    can, cannot = _equal_bounds(d.bounds, (0, 0)) if related else _equal_bounds(a.bounds, b.bounds)
+    if d.modulus > 1:
+        can = both(can, d.residue % d.modulus == 0)
+    return Truths(xp, can, cannot, any_bad(a, b))
+
+
+_equal_numbers = of_numbers(
+    _equal_integers, lambda xp, a, b: Truths(xp, *_equal_bounds((a.lo, a.hi), (b.lo, b.hi)), any_bad(a, b))
+)
 
 
 def _same_truth(xp: Any, a: Truths, b: Truths) -> Truths:

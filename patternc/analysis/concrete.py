@@ -18,7 +18,7 @@ from patternc.analysis.hashing import hash_cell
 
 Value = int | float | bool
 MAX_STEPS = 400_000
-"""Conditions evaluated in one world before it is given up; about half a second."""
+"""Conditions evaluated in one world before it is given up."""
 MAX_ITEMS = 10_000
 """Most values of a quantified variable."""
 

@@ -84,12 +84,12 @@ def clip(xp: Any, a: Any, lo: Any, hi: Any) -> Any:
 
 
 def floor_divide(xp: Any, x: Any, y: Any) -> Any:
-    """x // y; by a shift where y is a plain power of two, which is several times faster."""
+    """x // y; by a shift where y is a plain power of two, which is faster."""
     return x >> (y.bit_length() - 1) if _is_power_of_two(y) and not is_real(xp, x) else x // y
 
 
 def remainder(xp: Any, x: Any, y: Any) -> Any:
-    """x % y, with the sign of y; by a mask where y is a plain power of two, which is several times faster."""
+    """x % y, with the sign of y; by a mask where y is a plain power of two, which is faster."""
     return x & (y - 1) if _is_power_of_two(y) and not is_real(xp, x) else x % y
 
 

@@ -36,9 +36,13 @@ class Enclosure(Number):
 
     @classmethod
     def compute(cls, op: str, *args: Any) -> Any:
-        xp = next(a.xp for a in args if isinstance(a, Enclosure))
-        simple = [a.simplified() if isinstance(a, Enclosure) else a for a in args]
-        if not any(isinstance(a, Enclosure) for a in simple):
+        xp, open_, simple = None, False, []
+        for a in args:
+            if isinstance(a, Enclosure):
+                xp, a = a.xp, a.simplified()
+                open_ = open_ or isinstance(a, Enclosure)
+            simple.append(a)
+        if not open_:
             return Cells.compute(op, *simple)
         return OPERATIONS[op](xp, *(of_array(xp, a) for a in simple))
 
@@ -115,7 +119,10 @@ class Boxes(Enclosure):
             lo = hi = self.base
             for symbol, c in self.terms.items():
                 low, high = (symbol.lo, symbol.hi) if c > 0 else (symbol.hi, symbol.lo)
-                lo, hi = lo + c * low, hi + c * high
+                if c != 1:
+                    low, high = c * low, c * high
+                nothing = lo is hi and isinstance(lo, int) and lo == 0
+                lo, hi = (low, high) if nothing else (lo + low, hi + high)
             self._bounds = lo, hi
         return self._bounds
 
@@ -225,7 +232,7 @@ def truths(xp: Any, a: Any) -> Truths:
 
 
 def is_real_operand(a: Any) -> bool:
-    return isinstance(a, Reals | float) or (isinstance(a, Cells) and isinstance(a.value, float))
+    return isinstance(a, (Reals, float)) or (isinstance(a, Cells) and isinstance(a.value, float))
 
 
 def never_valid(a: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -13,8 +13,11 @@ from patternc.analysis.enclosures import anything, interval
 from patternc.analysis.lazy import LazyCover, LazySample, LazyTop, Sight
 from patternc.analysis.numbers import Cells, apply, indicator, member, minimum, pick, read, select
 from patternc.analysis.relation import cover_relation, sample_relation, top_relation
+from patternc.analysis.sides import by_side
+from patternc.analysis.sieve import Apart
 from patternc.analysis.tables import Table
-from patternc.analysis.tiles import Counter
+from patternc.analysis.tiles import Counter, Multiplicity
+from patternc.nodes import parts
 from patternc.rewrite import rebuild, walk
 
 Number = Any
@@ -37,7 +40,7 @@ class Meaning:
     computes the pattern's covers and selections; `xp` is the array namespace for them. If `lazy`, covers and samples
     are computed where cells are asked for, which suits few cells of long axes (NumPy only). Where a
     table is `Unread` only boxes may be asked for. `beside` is a meaning of the same head, length and batch row whose
-    relations this one takes and adds to, where their subtrees are the same objects.
+    relations this one takes and adds to, where their subtrees are the same objects; `sharing` is where they became so.
     """
 
     def __init__(
@@ -52,8 +55,9 @@ class Meaning:
         counter: Counter | None = None,
         lazy: bool = False,
         beside: Meaning | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
-        self.pattern = shared(pattern)
+        self.pattern = shared(pattern, sharing)
         self.exact = not any(isinstance(table, Unread) for table in tables.values())
         """Whether cells may be asked for."""
         self.lazy = lazy or not self.exact
@@ -65,6 +69,13 @@ class Meaning:
     def __call__(self, q: Number, k: Number) -> Number:
         return Evaluation(self, (), q, k).multiplicity(self.pattern)
 
+    @property
+    def identity(self) -> object:
+        """Equal for meanings at one length that have the same pattern and tables, and the same relations but for those
+        that hold no cell: these are one function."""
+        held = ((key, id(relation)) for key, relation in self.relations.items() if not relation.empty)
+        return id(self.pattern), frozenset(held), tuple(map(id, self.tables.values()))
+
     def _prepare(self, node: ir.Pattern, space: Space, n: int, first: int) -> None:
         """Makes the relations of a pattern in a space of n positions, innermost first, for queries from `first` on."""
         if self._prepared.get((id(node), space), n) <= first:
@@ -75,7 +86,7 @@ class Meaning:
                 self._prepare(body, (*space, size), -(-n // size), first // size)
             case ir.Cover(ir.Const(int() as size), body):
                 self._prepare(body, space, n, first // size * size)
-                self._relate(node, space, first, cover_relation, body, size=size, n=n)
+                self._relate(node, space, first, cover_relation, body, self._apart(body, space), size=size, n=n)
             case ir.Top(ir.Const(count), by, of):
                 self._prepare(of, space, n, first)
                 score = lambda q, k: Evaluation(self, space, q, k).scalar(by)
@@ -98,12 +109,20 @@ class Meaning:
             return
         known = self.relations.get((id(node), space))
         if known is None or known.first * known.size > first:
-            inside = lambda q, k: Evaluation(self, space, q, k).multiplicity(body)
-            relation = make(inside, *more, first=first, xp=self.xp, counter=self.counter, **options)
+            relation = make(self._inside(body, space), *more, first=first, xp=self.xp, counter=self.counter, **options)
             self.relations[id(node), space] = relation
 
+    def _inside(self, pattern: ir.Pattern, space: Space) -> Multiplicity:
+        """The multiplicity of a pattern in a space."""
+        return lambda q, k: Evaluation(self, space, q, k).multiplicity(pattern)
+
+    def _apart(self, body: ir.Pattern, space: Space) -> Apart | None:
+        """A set as an intersection, if some of its conditions hang on one side."""
+        found = by_side(body)
+        return None if found is None else Apart(*(self._inside(part, space) for part in found))
+
     def _lazily(self, node: ir.Pattern, space: Space, body: ir.Pattern, n: int, **options: Any) -> Any:
-        sight = Sight(lambda q, k: Evaluation(self, space, q, k).multiplicity(body), n, self.xp)
+        sight = Sight(self._inside(body, space), n, self.xp)
         match node:
             case ir.Cover():
                 return LazyCover(sight, **options)
@@ -142,7 +161,10 @@ class Evaluation:
                 q, k = apply("//", self.q, size), apply("//", self.k, size)
                 return Evaluation(self.meaning, (*self.space, size), q, k).multiplicity(body)
             case ir.Cover() | ir.Top() | ir.Sample():
-                found = indicator(member(self.meaning.relations[id(node), self.space], self.q, self.k))
+                relation = self.meaning.relations[id(node), self.space]
+                if relation.empty:
+                    return 0
+                found = indicator(member(relation, self.q, self.k))
                 return found if isinstance(self.q, Cells) and isinstance(self.k, Cells) else self._narrowed(node, found)
         raise AssertionError(f"the pattern is not bound: {node}")
 
@@ -232,8 +254,8 @@ class Sharing:
 
 def _key(node: ir.Node) -> tuple[Any, ...]:
     """Equal for nodes of one type with equal values and the same subtrees; Const(1) and Const(True) are not equal."""
-    values = (getattr(node, field.name) for field in fields(node) if field.name != "span")
-    return (type(node), *(_part(value) for value in values))
+    kind = type(node)
+    return (kind, *(_part(getattr(node, name)) for name in parts(kind)))
 
 
 def _part(value: Any) -> Any:

@@ -9,9 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from patternc.analysis.arrays import NUMPY, NumpyArrays
 from patternc.analysis.axes import enclose_tiles, tile_sizes
 from patternc.analysis.boxes import bounds
 from patternc.analysis.elementwise import Array
@@ -24,21 +21,27 @@ from patternc.plan import Axis
 # ------------------------------------------------------------------ what is known before a call
 
 
+_NOTHING = {"int": 0, "float": 0.0, "bool": False}
+
+
 class UnknownTable(Table):
     """A run-time tensor, with its batch axis if it has one, of which only the shape and the element type (`int`,
-    `float` or `bool`) are known: its least and greatest elements are those of the type. Boxes may be asked for."""
+    `float` or `bool`) are known: its least and greatest elements are those of the type. Boxes may be asked for, of
+    arrays of the namespace `xp`."""
 
-    def __init__(self, element: str, shape: tuple[int, ...]) -> None:
-        self.element, self.shape, self.array, self.xp = element, shape, self, STATIC
-        self.dtype = np.dtype(element)
+    def __init__(self, element: str, shape: tuple[int, ...], xp: Any) -> None:
+        self.element, self.shape, self.xp = element, shape, xp
+        one = xp.full((1,) * len(shape), _NOTHING[element])
+        self.array = xp.broadcast_to(one, shape)
+        """It has the shape and the type, and is not looked at."""
 
     def __getitem__(self, row: int) -> UnknownTable:
         """That of a batch row."""
-        return UnknownTable(self.element, self.shape[1:])
+        return UnknownTable(self.element, self.shape[1:], self.xp)
 
     def part(self, fixed: tuple[int | None, ...]) -> Table:
         left = tuple(extent for extent, index in zip(self.shape, fixed, strict=True) if index is None)
-        return UnknownTable(self.element, left)
+        return UnknownTable(self.element, left, self.xp)
 
     def level(self, number: int) -> tuple[Array, Array]:
         match self.element:
@@ -49,7 +52,7 @@ class UnknownTable(Table):
         return float("nan"), float("nan")
 
     def at(self, array: Array, indices: tuple[Any, ...]) -> Any:
-        if array is self:
+        if array is self.array:
             raise UnknownElementError
         return array
 
@@ -59,16 +62,6 @@ class UnknownTable(Table):
 
 class UnknownElementError(Exception):
     """A single element of a tensor was asked for of which nothing is known."""
-
-
-class StaticArrays(NumpyArrays):
-    """NumPy's namespace, which lets unknown tensors pass."""
-
-    def asarray(self, values: Any) -> Array:
-        return values if isinstance(values, UnknownTable) else super().asarray(values)
-
-
-STATIC = StaticArrays()
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,19 +75,19 @@ class Candidates:
         return int(self.row.shape[0])
 
 
-def candidates(multiplicity: Multiplicity, area: Area, limit: int) -> Candidates:
+def candidates(multiplicity: Multiplicity, area: Area, limit: int, xp: Any) -> Candidates:
     """The tiles that a multiplicity of unknown tensors leaves possible; TooMuchWorkError if that takes a look at more
     than `limit` boxes."""
-    by_query = classify(multiplicity, area, NUMPY, Counter(limit=limit), exact=False).by_query
-    run, offset = spread_out(by_query.count, NUMPY)
-    row = spread_out(by_query.rows[1:] - by_query.rows[:-1], NUMPY)[0][run]
-    return Candidates(row, NUMPY.integer(by_query.first[run] + offset))
+    by_query = classify(multiplicity, area, xp, Counter(limit=limit), exact=False).by_query
+    run, offset = spread_out(by_query.count, xp)
+    row = spread_out(by_query.rows[1:] - by_query.rows[:-1], xp)[0][run]
+    return Candidates(row, xp.integer(by_query.first[run] + offset))
 
 
-def all_tiles(area: Area, limit: int) -> Candidates:
+def all_tiles(area: Area, limit: int, xp: Any) -> Candidates:
     """All tiles of an area; TooMuchWorkError if they are more than `limit`."""
     Counter(limit=limit).count(boxes=area.rows * area.columns)
-    number = NUMPY.arange(0, area.rows * area.columns)
+    number = xp.arange(0, area.rows * area.columns)
     return Candidates(number // area.columns, number % area.columns)
 
 

@@ -46,6 +46,9 @@ class Sight:
 class LazyCover:
     """The cells whose size×size block, clipped to the n×n cells, holds a cell of a pattern."""
 
+    empty = False
+    """It is not known to hold no cell."""
+
     def __init__(self, body: Sight, size: int) -> None:
         self.body, self.size, self.xp = body, size, body.xp
 
@@ -101,6 +104,9 @@ class LazyCover:
 class LazySample:
     """Of each row of a pattern, the `count` keys with the largest hash of (seed, h, query, key)."""
 
+    empty = False
+    """It is not known to hold no cell."""
+
     def __init__(self, of: Sight, count: int, seed: int, h: int) -> None:
         self.of, self.count, self.seed, self.h, self.xp = of, count, seed, h, of.xp
         self._least: dict[int, float] = {}
@@ -136,6 +142,9 @@ class LazySample:
 
 class LazyTop:
     """What is known of a selection by score when no score is: it is part of the pattern it chooses from."""
+
+    empty = False
+    """It is not known to hold no cell."""
 
     def __init__(self, of: Sight) -> None:
         self.of, self.xp = of, of.xp

@@ -19,13 +19,13 @@ from patternc.rewrite import rebuild, walk
 
 TILE = 128
 MAX_DENSE = 4096
-"""Longest length at which bags are compared, cell by cell: some 2 s."""
+"""Longest length at which bags are compared, cell by cell: a bound on time."""
 
 Head = int
 
 
 MOST_TOKENS, MOST_HEADS, MOST_WORK = 1 << 24, 4096, 1 << 25
-"""Longest length and most heads that are looked at, and most boxes and cells; some 5 s."""
+"""Longest length and most heads that are looked at, and most boxes and cells: a bound on time."""
 
 
 class TooLongError(Exception):

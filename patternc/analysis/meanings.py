@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from patternc import ir
+from patternc.analysis.binding import binding, patterns, reads
 from patternc.analysis.elementwise import Array
 from patternc.analysis.evaluate import Meaning, Sharing, Unread, shared
-from patternc.analysis.overflow import check_overflow
 from patternc.analysis.tables import Table, as_table
 from patternc.analysis.tiles import Counter, tile_cells
 from patternc.arrangement import Arrangement, HeadClass, Term
-from patternc.plan import CONSECUTIVE, Layout
+from patternc.plan import Layout
 from patternc.rewrite import walk
-from patternc.specialise import bind, of_head, specialise
+from patternc.specialise import of_head
 
 
 def trivial(program: ir.Program, heads: int) -> Arrangement:
@@ -53,7 +52,7 @@ class Meanings:
         counter: Counter | None = None,
         lazy: bool = False,
     ) -> None:
-        program = arrangement.program
+        program, bound = arrangement.program, binding(arrangement).at(n)
         self.arrangement, self.heads, self._lazy = arrangement, arrangement.heads, lazy
         self.n, self.n_q, self.xp, self.counter = n, n if n_q is None else n_q, xp, counter or Counter()
         self._arrays = {name: xp.asarray(array) for name, array in tensors.items()}
@@ -61,11 +60,8 @@ class Meanings:
         """Whether all run-time tensors are there, so that cells may be asked for."""
         self._elements = {t.name: t.element for t in program.tensors}
         self._batched = {t.name for t in program.tensors if t.batched and t.name in tensors}
-        bind(replace(program, pattern=ir.Union(())), n)  # the grids and the tensors admit the length
-        found = _bound(arrangement, n)
-        for own in found:
-            check_overflow(own.pattern, program.tensors, n)
-        self._known = [self._without_lists(own) for own in found]
+        self._sharing, self._read = bound.sharing, dict[int, frozenset[str]]()
+        self._known = bound.known(frozenset(tensors))
         self.classes = [own.heads for own in self._known]
         """Heads whose terms, with their layouts, are the same."""
         self._class = {h: own for own in self._known for h in own.heads}
@@ -148,7 +144,7 @@ class Meanings:
         row = self._row(pattern, b)
         key = (head, row, id(pattern))
         if key not in self._meanings:
-            tables = {name: self._table(name, row) for name in _reads(pattern)}
+            tables = {name: self._table(name, row) for name in self._reads(pattern)}
             exact = not any(isinstance(table, Unread) for table in tables.values())
             made = Meaning(
                 pattern,
@@ -160,6 +156,7 @@ class Meanings:
                 counter=self.counter,
                 lazy=self._lazy,
                 beside=self._families.get((head, row, exact)),
+                sharing=self._sharing,
             )
             self._families.setdefault((head, row, exact), made)
             self._meanings[key] = made
@@ -167,7 +164,15 @@ class Meanings:
 
     def _row(self, pattern: ir.Pattern, b: int | None) -> int | None:
         """The batch row, where a pattern depends on it."""
-        return b if _reads(pattern) & self._batched else None
+        return b if self._reads(pattern) & self._batched else None
+
+    def _reads(self, pattern: ir.Pattern) -> frozenset[str]:
+        """The run-time tensors that a pattern of the arrangement reads."""
+        if not self._elements:
+            return frozenset()
+        if id(pattern) not in self._read:
+            self._read[id(pattern)] = reads(pattern)
+        return self._read[id(pattern)]
 
     def _table(self, name: str, b: int | None) -> Table | Unread:
         if name not in self._arrays:
@@ -179,62 +184,5 @@ class Meanings:
         return self._tables[name, row]
 
     def _row_count(self, own: HeadClass) -> int | None:
-        batched = set().union(*(_reads(pattern) for pattern in _patterns(own))) & self._batched
+        batched = frozenset().union(*(self._reads(pattern) for pattern in patterns(own))) & self._batched
         return self._arrays[min(batched)].shape[0] if batched else None
-
-    def _without_lists(self, own: HeadClass) -> HeadClass:
-        """The class with conditions instead of those lists that hang on run-time tensors which are not there."""
-        return replace(own, terms=tuple(self._without_list(term) for term in own.terms))
-
-    def _without_list(self, term: Term) -> Term:
-        q, k = term.listed_queries, term.listed_keys
-        if q is not None and not _reads(q) <= self._arrays.keys():
-            term = replace(term, pattern=ir.Product((term.pattern, q)), queries=CONSECUTIVE, listed_queries=None)
-        if k is not None and not _reads(k) <= self._arrays.keys():
-            term = replace(term, pattern=ir.Product((term.pattern, k)), keys=CONSECUTIVE, listed_keys=None)
-        return term
-
-
-def _reads(pattern: ir.Pattern) -> set[str]:
-    """The run-time tensors that a pattern reads."""
-    return {node.tensor for node in walk(pattern) if isinstance(node, ir.Read)}
-
-
-def _patterns(own: HeadClass) -> Iterator[ir.Pattern]:
-    yield own.pattern
-    for term in own.terms:
-        yield from (p for p in (term.pattern, term.listed_queries, term.listed_keys) if p is not None)
-
-
-def _bound(arrangement: Arrangement, n: int) -> list[HeadClass]:
-    """The classes of heads at a length: those whose terms are then the same are one; heads of a sample differ, for its
-    hash takes the head."""
-    sharing = Sharing()
-    found: dict[Any, HeadClass] = {}
-    for own in arrangement.classes:
-        pattern, *rest = (shared(specialise(p, {"n": n}), sharing) for p in _patterns(own))
-        left = iter(rest)
-        terms = tuple(_with_patterns(term, left) for term in own.terms)
-        made = HeadClass(own.heads, pattern, terms)
-        drawn = any(isinstance(node, ir.Sample) for part in _patterns(made) for node in walk(part))
-        for heads in [(h,) for h in own.heads] if drawn else [own.heads]:
-            reads = frozenset(_reads(pattern))
-            key = heads if drawn else None, tuple(_identity(term) for term in terms), reads
-            same = found.get(key)
-            found[key] = replace(made, heads=heads if same is None else tuple(sorted(same.heads + heads)))
-    return sorted(found.values(), key=lambda own: own.heads)
-
-
-def _with_patterns(term: Term, patterns: Iterator[ir.Pattern]) -> Term:
-    """The term with other patterns, in the order of `_patterns`."""
-    return replace(
-        term,
-        pattern=next(patterns),
-        listed_queries=next(patterns) if term.listed_queries is not None else None,
-        listed_keys=next(patterns) if term.listed_keys is not None else None,
-    )
-
-
-def _identity(term: Term) -> tuple[Any, ...]:
-    """Equal for terms of the same shared patterns under the same layouts."""
-    return term.queries, term.keys, id(term.pattern), id(term.listed_queries), id(term.listed_keys)

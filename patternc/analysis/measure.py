@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,34 +78,64 @@ def _tokens_of_runs(runs: Runs, axis: Axis, xp: Any) -> Array:
     return before[first + runs.count] - before[first]
 
 
-def kept_pairs(multiplicity: Multiplicity, by_query: Runs, area: Area, xp: Any, most: int | None = None) -> int:
+def kept_pairs(
+    multiplicity: Multiplicity, by_query: Runs, area: Area, xp: Any, most: int | None = None, period: int | None = None
+) -> int:
     """How many cells of the area have M > 0. With `most`, about: no more than so many cells of partial tiles are looked
-    at, in tiles that are spread evenly over all."""
+    at, in tiles that are spread evenly over all. `period` is one of the multiplicity along the diagonal (periods.py):
+    of tiles that it makes equal one is looked at, where all are counted."""
     run_row = spread_out(by_query.rows[1:] - by_query.rows[:-1], xp)[0]
     height, width = tile_sizes(area.queries, run_row, xp), _tokens_of_runs(by_query, area.keys, xp)
     kept = int((width * height)[xp.flatnonzero(by_query.kind != PARTIAL)].sum())
     row, column = _partial_tiles(by_query, xp)
-    every = 1 if most is None else max(1, -(-row.shape[0] * area.tile_q * area.tile_k // most))
+    if most is None:
+        return kept + _pairs_in(multiplicity, area, *_distinct(area, row, column, period, xp), xp)
+    every = max(1, -(-row.shape[0] * area.tile_q * area.tile_k // most))
     at = xp.arange(0, -(-row.shape[0] // every)) * every
     at = xp.minimum(at + at * 7919 % every, row.shape[0] - 1)  # not in step with the length of a row
-    return kept + _pairs_in(multiplicity, area, row[at], column[at], xp) * row.shape[0] // max(1, at.shape[0])
+    found = _pairs_in(multiplicity, area, row[at], column[at], xp.full(at.shape, 1), xp)
+    return kept + found * row.shape[0] // max(1, at.shape[0])
 
 
-def _pairs_in(multiplicity: Multiplicity, area: Area, row: Array, column: Array, xp: Any) -> int:
-    """Cells with M > 0 in tiles: parts of tiles that their enclosures do not decide are looked at."""
+def _distinct(area: Area, row: Array, column: Array, period: int | None, xp: Any) -> tuple[Array, Array, Array]:
+    """One tile of each kind among tiles, and how often it occurs: whole tiles whose tokens differ by multiples of the
+    period, the same on both sides, are of one kind."""
+    axes = area.queries, area.keys
+    if period is None or not row.shape[0] or any(axis.index is not None for axis in axes):
+        return row, column, xp.full(row.shape, 1)
+    tokens = [axis.layout.stride * axis.depth for axis in axes]
+    steps = [math.lcm(period, *tokens) // count for count in tokens]
+    numbers = row, column
+    whole = [tile_sizes(axis, tile, xp) == axis.tile for axis, tile in zip(axes, numbers, strict=True)]
+    moves = [tile % axis.per_lane // step for axis, tile, step in zip(axes, numbers, steps, strict=True)]
+    shift = xp.where(whole[0] & whole[1], xp.minimum(*moves), 0)
+    first, second = (tile - shift * step for tile, step in zip(numbers, steps, strict=True))
+    kind = (first * area.columns + second) * 2 + xp.integer(whole[0] & whole[1])
+    order = xp.argsort(kind)
+    kind = kind[order]
+    start = xp.concatenate([xp.arange(0, 1), xp.flatnonzero(kind[1:] != kind[:-1]) + 1])
+    times = xp.concatenate([start[1:], xp.full((1,), kind.shape[0])]) - start
+    return row[order[start]], column[order[start]], times
+
+
+def _pairs_in(multiplicity: Multiplicity, area: Area, row: Array, column: Array, times: Array, xp: Any) -> int:
+    """Cells with M > 0 in tiles, each of which occurs so many times: parts of tiles that their enclosures do not decide
+    are looked at."""
     fine = Area(*(replace(axis, tile=_part(axis)) for axis in (area.queries, area.keys)))
     parts = area.tile_q // fine.tile_q * (area.tile_k // fine.tile_k)
     if parts == 1:
-        return _cells_in(multiplicity, area, row, column, xp)
+        return _cells_in(multiplicity, area, row, column, times, xp)
     total, step = 0, max(1, MOST_BOXES // parts)
     for i in range(0, row.shape[0], step):
-        found = part_bounds(multiplicity, area, fine, row[i : i + step], column[i : i + step], xp, Counter())
+        turn = slice(i, i + step)
+        found = part_bounds(multiplicity, area, fine, row[turn], column[turn], xp, Counter())
         sizes = tile_sizes(fine.queries, found.row, xp) * tile_sizes(fine.keys, found.column, xp)
         whole = found.held & (found.lo > 0)
-        total += int(xp.where(whole, sizes, 0).sum())
+        total += int((xp.where(whole, sizes, 0) * times[turn, None, None]).sum())
         at = xp.flatnonzero((found.held & ~whole & (found.hi > 0)).reshape(-1))
-        open_row, open_column = (xp.broadcast_to(a, whole.shape).reshape(-1)[at] for a in (found.row, found.column))
-        total += _cells_in(multiplicity, fine, open_row, open_column, xp)
+        each = found.row, found.column, times[turn, None, None]
+        open_row, open_column, often = (xp.broadcast_to(a, whole.shape).reshape(-1)[at] for a in each)
+        total += _cells_in(multiplicity, fine, open_row, open_column, often, xp)
     return total
 
 
@@ -114,11 +145,14 @@ def _part(axis: Axis) -> int:
     return part if axis.tile % part == 0 else axis.tile
 
 
-def _cells_in(multiplicity: Multiplicity, area: Area, row: Array, column: Array, xp: Any) -> int:
-    """Cells with M > 0 in tiles, all of which are looked at."""
-    step = max(1, xp.chunk // (area.tile_q * area.tile_k))
-    turns = [slice(i, i + step) for i in range(0, row.shape[0], step)]
-    return sum(int((_inside(multiplicity, area, row[t], column[t], xp, Counter()) > 0).sum()) for t in turns)
+def _cells_in(multiplicity: Multiplicity, area: Area, row: Array, column: Array, times: Array, xp: Any) -> int:
+    """Cells with M > 0 in tiles, each of which occurs so many times; all of them are looked at."""
+    total, step = 0, max(1, xp.chunk // (area.tile_q * area.tile_k))
+    for i in range(0, row.shape[0], step):
+        turn = slice(i, i + step)
+        kept = _inside(multiplicity, area, row[turn], column[turn], xp, Counter()) > 0
+        total += int((xp.sum(kept, (1, 2)) * times[turn]).sum())
+    return total
 
 
 def _sums_by_row(amounts: Array, row: Array, rows: int, xp: Any) -> Array:

@@ -52,7 +52,10 @@ MOST_ITEMS = 4096
 
 def apply(op: str, *args: Any) -> Any:
     """The result of an operator or function by its name in the IR, for operands of any kind."""
-    kind = max((type(a) for a in args if isinstance(a, Number)), key=lambda t: t.rank, default=Cells)
+    kind: type[Number] = Cells
+    for a in args:
+        if isinstance(a, Number) and a.rank > kind.rank:
+            kind = type(a)
     return kind.compute(op, *args)
 
 

@@ -9,30 +9,42 @@ from typing import Any
 from patternc import ir
 from patternc.analysis.arrays import NUMPY
 from patternc.analysis.enclosures import INT64, Boxes, Reals, Truths, interval
-from patternc.analysis.evaluate import Evaluation, Meaning, Unread, shared
+from patternc.analysis.evaluate import Evaluation, Meaning, Sharing, Unread, shared
 from patternc.analysis.numbers import select
 from patternc.errors import Code, Diagnostic, SpatError
 
 TENSOR_VALUES = (-(1 << 31), (1 << 31) - 1)
 """What elements of integer tensors are taken to be; their values are not known yet."""
 MOST_BOXES = 256
-"""Boxes that are looked at before the program is believed; a quarter of a second at most on usual programs."""
+"""Boxes that are looked at before the program is believed: a bound on time."""
 
 
-def check_overflow(pattern: ir.Pattern, tensors: Sequence[ir.Tensor], n: int) -> None:
+def surely_fits(pattern: ir.Pattern, tensors: Sequence[ir.Tensor], n: int) -> bool:
+    """Whether one look shows that nothing leaves 64 bits among n positions, nor, if no n is in the pattern, among
+    fewer. The pattern is bound to a head, equal parts of it are the same object."""
+    whole = Bare(_elements(tensors)).first(pattern, 0, n - 1, 0, n - 1)
+    return whole is None and most(pattern, {}) <= INT64[1]
+
+
+def check_overflow(pattern: ir.Pattern, tensors: Sequence[ir.Tensor], n: int, sharing: Sharing | None = None) -> None:
     """Raises SpatError for an operation whose result leaves 64 bits in some cell in which it counts (no guard hides
-    it), and for sums and products of patterns whose multiplicities may. The pattern is bound to a length and a head.
+    it), and for sums and products of patterns whose multiplicities may. The pattern is bound to a length and a head;
+    `sharing` is where its equal parts became the same object, if they did.
     """
-    pattern = shared(pattern)
+    pattern = shared(pattern, sharing)
     if most(pattern, {}) > INT64[1]:
         message = "the multiplicities of this pattern do not fit into 64 bits"
         raise SpatError(Diagnostic(Code.INTEGER_OVERFLOW, message, pattern.span, "counts its keys too often"))
-    found = overflowing(pattern, {t.name: t.element for t in tensors}, n)
+    found = overflowing(pattern, _elements(tensors), n)
     if found is not None:
         node, q, k = found
         note = f"at n = {n}, query {q} and key {k}"
         message = "the result of this operation does not fit into 64 bits"
         raise SpatError(Diagnostic(Code.INTEGER_OVERFLOW, message, node.span, "too large here", notes=(note,)))
+
+
+def _elements(tensors: Sequence[ir.Tensor]) -> dict[str, str]:
+    return {t.name: t.element for t in tensors}
 
 
 def most(node: ir.Pattern, known: dict[int, int]) -> int:

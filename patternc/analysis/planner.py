@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from patternc import ir
+from patternc.analysis.binding import binding
 from patternc.analysis.meanings import Meanings, trivial
 from patternc.analysis.tiles import Counter
 from patternc.arrangement import Arrangement
@@ -51,7 +52,7 @@ def shorter(
 ) -> tuple[Meanings, Plan]:
     """Multiplicities at the length n, as `make` has them by arrangement, and their plan; of a short sequence those of
     consecutive tokens, if they compute fewer pairs."""
-    every = [make(form) for form in forms(n, arrangement, arrangement.whole)]
+    every = [make(form) for form in forms(n, arrangement, lambda: binding(arrangement).whole)]
     plans = [(meanings, plan_of(meanings, *tile)) for meanings in every]
     return min(plans, key=lambda pair: _tiles(pair[1])) if len(plans) > 1 else plans[0]
 

@@ -19,7 +19,7 @@ LENGTHS = tuple(range(1, 11))
 HEADS = (1, 8)
 LAYERS = tuple(range(8))
 STEPS = 60_000
-"""Conditions evaluated in one search; about a tenth of a second."""
+"""Conditions evaluated in one search, before it is given up."""
 MAX_LENGTH = 2**48
 """Longest counterexample: all its numbers fit in 64 bits with room to spare."""
 DRAWS = 4

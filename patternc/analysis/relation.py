@@ -11,6 +11,7 @@ from typing import Any
 
 from patternc.analysis.elementwise import Array, Plain, both, ceil_log2
 from patternc.analysis.numbers import Cells
+from patternc.analysis.sieve import Apart, touched_tiles
 from patternc.analysis.strips import Strips, merged, spread_out
 from patternc.analysis.tiles import (
     Area,
@@ -44,6 +45,11 @@ class Relation:
         runs = (starts, starts + strips.count)
         self._levels = [(runs, runs)]
         self._bitmap: Array | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether it holds no cell."""
+        return not self._levels[0][0][0].shape[0]
 
     # -------------------------------------------------------------- cells
 
@@ -116,16 +122,24 @@ class Relation:
 
 
 def cover_relation(
-    body: Multiplicity, *, size: int, first: int, n: int, xp: Any, counter: Counter | None = None
+    body: Multiplicity,
+    apart: Apart | None = None,
+    *,
+    size: int,
+    first: int,
+    n: int,
+    xp: Any,
+    counter: Counter | None = None,
 ) -> Relation:
-    """The cells of a space of n positions whose size×size block holds a cell of `body`, for queries from `first` on.
+    """The cells of a space of n positions whose size×size block holds a cell of `body`, for queries from `first` on;
+    `apart` is the body as an intersection, which takes less time.
 
-    `body` is asked for all queries of the blocks that hold queries from `first` on."""
+    They are asked for all queries of the blocks that hold queries from `first` on."""
     size = min(size, n)
     row = first // size
     blocks = -(-n // size)
     area = consecutive_area(row * size, n - row * size, n, size, size)
-    strips, _ = strips_of(body, area, xp, counter or Counter(), any_cell=True)
+    strips = touched_tiles(body, area, xp, counter or Counter(), apart)
     return Relation(xp, strips, row, blocks - row, blocks, size)
 
 

@@ -22,7 +22,7 @@ from patternc.errors import SpatError
 from patternc.rewrite import walk
 
 FEW_KEYS = 1 << 14
-"""Up to so many keys, all of them are looked at: some 0.1 ms for a row, which finding tiles takes as well."""
+"""Up to so many keys, all of them are looked at; finding tiles would take as long."""
 AT_ONCE = 64
 """Successive queries whose tiles are found together, and keys of such a tile."""
 AHEAD, CELLS_AHEAD = 32, 1 << 18

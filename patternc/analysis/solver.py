@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import islpy as isl
 
 MAX_OPERATIONS = 60_000
-"""isl's steps for one question: a few ms in practice, half a second at worst."""
+"""isl's steps for one question; most need few of them."""
 PATIENT_OPERATIONS = 150_000
 """The same for a second attempt at a formula without quantifiers, whose steps are cheaper."""
 ROW_OPERATIONS = 50_000
@@ -83,7 +83,7 @@ class Subject:
 
 
 def _context(operations: int) -> isl.Context:
-    import islpy as isl  # 60 ms: only programs with something to prove pay for it
+    import islpy as isl  # a slow import, which only programs with something to prove pay
 
     context = isl.Context()
     context.set_max_operations(operations)

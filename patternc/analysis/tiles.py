@@ -32,6 +32,8 @@ from patternc.plan import FULL, PARTIAL, Axis, Runs
 Multiplicity = Callable[[Any, Any], Any]
 MOST_BOXES = 1 << 16
 """Boxes that are evaluated at once: a bound on memory (some 100 arrays of 64-bit integers)."""
+FEW_BOXES = 1 << 10
+"""So many boxes are evaluated in little more time than one; larger boxes that hold no more are passed over."""
 
 SCATTERED = 64
 """Cells of a tile that are looked at first: two in a hundred tiles with one cell in 16 look empty then."""
@@ -124,20 +126,32 @@ class Tiling:
 
 
 def bisect(
-    multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter, *, any_cell: bool = False
+    multiplicity: Multiplicity,
+    area: Area,
+    xp: Any,
+    counter: Counter,
+    *,
+    any_cell: bool = False,
+    held: Callable[[int, Array, Array], Array] | None = None,
 ) -> Iterator[Found]:
     """Every tile that may hold a cell, in boxes as large as can be decided. With `any_cell`, a box is decided as soon
-    as each of its cells is kept, with whatever multiplicity."""
+    as each of its cells is kept, with whatever multiplicity. `held` says of boxes, by level, row and column, whether
+    they are looked at."""
     if not area.rows or not area.columns:
         return
-    start = xp.arange(0, 1)
-    stack = [((max(padded(area.queries), padded(area.keys)) - 1).bit_length(), start, start)]
+    start, sizes = xp.arange(0, 1), (padded(area.queries), padded(area.keys))
+    stack = [_smaller(sizes, (max(sizes) - 1).bit_length(), start, start, xp)]
     while stack:
         level, row, column = stack.pop()
         if row.shape[0] > MOST_BOXES:
             half = row.shape[0] // 2
             stack += [(level, row[half:], column[half:]), (level, row[:half], column[:half])]
             continue
+        if held is not None:
+            at = xp.flatnonzero(held(level, row, column))
+            row, column = row[at], column[at]
+            if not row.shape[0]:
+                continue
         counter.count(boxes=row.shape[0])
         lo, hi = _box_bounds(multiplicity, area, level, row, column, xp)
         open_ = hi > 0
@@ -151,7 +165,7 @@ def bisect(
         if at.shape[0] and level == 0:
             yield Found(0, tile_numbers(area.queries, row[at]), tile_numbers(area.keys, column[at]), None)
         elif at.shape[0]:
-            stack.append((level - 1, *_children(area, level - 1, row[at], column[at], xp)))
+            stack.append(_smaller(sizes, level, row[at], column[at], xp))
 
 
 def _box_bounds(
@@ -172,13 +186,24 @@ def spread(a: Any, shape: tuple[int, ...], xp: Any) -> Array:
     return xp.full(shape, int(a)) if isinstance(a, Plain) else xp.broadcast_to(a, shape)
 
 
-def _children(area: Area, level: int, row: Array, column: Array, xp: Any) -> tuple[Array, Array]:
-    """The quarters of boxes that lie within the area; a parent's quarters stay together."""
-    down, across = xp.asarray([0, 0, 1, 1]), xp.asarray([0, 1, 0, 1])
-    row = (row[:, None] * 2 + down).reshape(-1)
-    column = (column[:, None] * 2 + across).reshape(-1)
-    inside = xp.flatnonzero(((row << level) < padded(area.queries)) & ((column << level) < padded(area.keys)))
-    return row[inside], column[inside]
+def _smaller(sizes: tuple[int, int], level: int, row: Array, column: Array, xp: Any) -> tuple[int, Array, Array]:
+    """The boxes that boxes of a level consist of, among so many numbers along queries and along keys: their quarters,
+    or smaller ones while these are few; those of one box stay together. Single tiles are what they are."""
+    steps = min(level, 1)
+    while steps < level and row.shape[0] * math.prod(_sides(sizes, level, steps + 1)) <= FEW_BOXES:
+        steps += 1
+    level, sides = level - steps, _sides(sizes, level, steps)
+    part = xp.arange(0, math.prod(sides))
+    row = ((row << steps)[:, None] + part // sides[1]).reshape(-1)
+    column = ((column << steps)[:, None] + part % sides[1]).reshape(-1)
+    inside = xp.flatnonzero(((row << level) < sizes[0]) & ((column << level) < sizes[1]))
+    return level, row[inside], column[inside]
+
+
+def _sides(sizes: tuple[int, int], level: int, steps: int) -> tuple[int, int]:
+    """How many boxes, so many levels down, a box has at most along queries and along keys."""
+    rows, columns = (-(-size >> (level - steps)) for size in sizes)
+    return min(1 << steps, rows), min(1 << steps, columns)
 
 
 # ------------------------------------------------------------------ single tiles
@@ -313,7 +338,7 @@ def _looks(area: Area, xp: Any) -> Iterator[tuple[Array, Array]]:
 # ------------------------------------------------------------------ strips
 
 
-def _full_strips(area: Area, found: Found, xp: Any) -> tuple[Strips, Strips]:
+def full_strips(area: Area, found: Found, xp: Any) -> tuple[Strips, Strips]:
     """A decided box as one strip for each of its tile rows, and for each of its tile columns."""
     row, height = box_tiles(area.queries, found.level, found.row, xp)
     column, width = box_tiles(area.keys, found.level, found.column, xp)
@@ -325,7 +350,8 @@ def _full_strips(area: Area, found: Found, xp: Any) -> tuple[Strips, Strips]:
     return strips(row, height, column, width, found.weight), strips(column, width, row, height, found.weight)
 
 
-def _single_strips(row: Array, column: Array, lo: Array, hi: Array, xp: Any) -> tuple[Strips, Strips]:
+def single_strips(row: Array, column: Array, lo: Array, hi: Array, xp: Any) -> tuple[Strips, Strips]:
+    """Tiles with two multiplicities that occur in them, as in `tile_bounds`, as strips of both kinds."""
     at = xp.flatnonzero(hi > 0)
     row, column, lo, hi = row[at], column[at], lo[at], hi[at]
     kind = xp.where(lo == hi, FULL, PARTIAL)
@@ -347,27 +373,22 @@ def classify(
 
 
 def strips_of(
-    multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter, *, any_cell: bool = False, exact: bool = True
+    multiplicity: Multiplicity, area: Area, xp: Any, counter: Counter, *, exact: bool = True
 ) -> tuple[Strips, Strips]:
-    """The kept tiles of the area as strips along keys and along queries, `exact` as in `classify`. With `any_cell`
-    kinds and weights mean nothing: all are FULL and 1."""
+    """The kept tiles of the area as strips along keys and along queries, `exact` as in `classify`."""
     along_keys: list[Strips] = []
     along_queries: list[Strips] = []
     lanes = [axis.per_lane if axis.lanes > 1 else None for axis in (area.keys, area.queries)]
-    for found in bisect(multiplicity, area, xp, counter, any_cell=any_cell):
+    for found in bisect(multiplicity, area, xp, counter):
         if found.weight is not None:
-            a, b = _full_strips(area, found, xp)
+            a, b = full_strips(area, found, xp)
         else:
             if exact:
-                lo, hi = tile_bounds(multiplicity, area, found.row, found.column, xp, counter, any_cell=any_cell)
+                lo, hi = tile_bounds(multiplicity, area, found.row, found.column, xp, counter)
             else:
                 lo, hi = xp.full(found.row.shape, 0), xp.full(found.row.shape, 1)
-            a, b = _single_strips(found.row, found.column, lo, hi, xp)
+            a, b = single_strips(found.row, found.column, lo, hi, xp)
         # Merged at once, for boxes come in spatial order and a strip replaces many tiles.
-        along_keys.append(merged([_plain(a, xp) if any_cell else a], xp, lanes[0]))
-        along_queries.append(merged([_plain(b, xp) if any_cell else b], xp, lanes[1]))
+        along_keys.append(merged([a], xp, lanes[0]))
+        along_queries.append(merged([b], xp, lanes[1]))
     return merged(along_keys, xp, lanes[0]), merged(along_queries, xp, lanes[1])
-
-
-def _plain(s: Strips, xp: Any) -> Strips:
-    return Strips(s.row, s.first, s.count, xp.full(s.row.shape, FULL), xp.full(s.row.shape, 1))

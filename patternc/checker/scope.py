@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from patternc import ast
 from patternc.loader import Module
+from patternc.nodes import parts
 from patternc.source import Span
 from patternc.types import TOKENS, WRONG, Type
 
@@ -161,17 +162,10 @@ class Scope:
 
 # ------------------------------------------------------------------ dependencies
 
-_FIELDS: dict[type, list[str]] = {}
-"""The names of the fields of a kind of node that are no spans."""
-
 
 def children(node: ast.Node) -> Iterator[ast.Node]:
     """The direct subtrees, in the order of the text."""
-    kind = type(node)
-    names = _FIELDS.get(kind)
-    if names is None:
-        names = _FIELDS[kind] = [f.name for f in fields(kind) if f.compare]
-    for name in names:
+    for name in parts(type(node)):
         value = getattr(node, name)
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, ast.Node):

@@ -46,7 +46,7 @@ def _tiled(
 ) -> tuple[Area, Tiling]:
     """The tiles of a term; those of one multiplicity, one pair of layouts and one pair of lists are made once."""
     layouts, lists, meaning = meanings.terms(h)[i], meanings.listed(h, b, i), meanings.term(h, b, i)
-    key = (id(meaning), layouts, *map(id, lists))
+    key = (getattr(meaning, "identity", id(meaning)), layouts, *map(id, lists))
     if key not in known:
         n, xp = meanings.n, meanings.xp
         area = Area(
