@@ -70,4 +70,4 @@ plot: install ## tables and picture of what was measured on a GPU; writes docs/a
 	$(BIN)/python -m benchmarks.report
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,5 @@
-"""What a call costs on the host, next to scaled_dot_product_attention: `python -m benchmarks.host`, on a CUDA device.
+"""What a call costs on the host, next to scaled_dot_product_attention: `python -m benchmarks.host`, on a CUDA device,
+writes results/host.json.
 
 Sequences are short, so that the device is not what is waited for; microseconds, best of several rounds of calls.
 """
@@ -7,12 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
 import patternc
+from benchmarks import record
 
+DENSE = "scaled_dot_product_attention"
 PATTERNS = {
     "causal, one launch": ("pattern p() = causal", 0.0),
     "strided, two launches": (
@@ -49,14 +53,18 @@ def measured(attention: Callable[..., torch.Tensor]) -> tuple[float, float]:
 
 
 def main() -> None:
-    print(f"{'':32}forward  forward and backward, us")
-    for name, (text, dropout_p) in PATTERNS.items():
-        compiled = patternc.compile(text, heads=HEADS, backend="triton")
-        forward, both = measured(lambda q, k, v: compiled(q, k, v, dropout_p=dropout_p))  # noqa: B023 - called here
-        print(f"{name:32}{forward:7.1f}  {both:7.1f}")
     dense = torch.nn.functional.scaled_dot_product_attention
-    forward, both = measured(lambda q, k, v: dense(q, k, v, is_causal=True))
-    print(f"{'scaled_dot_product_attention':32}{forward:7.1f}  {both:7.1f}")
+    contenders: dict[str, Callable[..., torch.Tensor]] = {DENSE: lambda q, k, v: dense(q, k, v, is_causal=True)}
+    for name, (text, dropout_p) in PATTERNS.items():
+        contenders[name] = partial(patternc.compile(text, heads=HEADS, backend="triton"), dropout_p=dropout_p)
+    rows = []
+    print(f"{'':32}forward  forward and backward, us")
+    for name, attention in contenders.items():
+        forward, both = measured(attention)
+        print(f"{name:32}{forward:7.1f}  {both:7.1f}", flush=True)
+        rows.append({"call": name, "forward_us": forward, "forward_backward_us": both})
+    shape = {"tokens": TOKENS, "heads": HEADS, "head_dim": CHANNELS, "dtype": "bfloat16"}
+    print(record.write("host", {**shape, "rows": rows}, torch.device("cuda")))
 
 
 if __name__ == "__main__":

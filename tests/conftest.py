@@ -1,19 +1,18 @@
-"""Options of the test run, how hypothesis behaves in it, and goldens: files that hold what the compiler said when a
-person last looked at it."""
+"""Options of the test run, how hypothesis behaves in it, Triton's interpreter, and goldens: files that hold what the
+compiler said when a person last looked at it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; must be set before torch is imported
-
-if not Path("/dev/nvidiactl").exists():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # without a GPU; must be set before triton is imported
-
+import environment
 import pytest
+import triton_interpreter
 from hypothesis import HealthCheck, Phase, settings
+
+QUIET = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,11 +37,35 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
     return compare
 
 
+@pytest.fixture(scope="session")
+def interpreted() -> None:
+    """Kernels of this process run in Triton's interpreter; else the test is skipped."""
+    if environment.HAS_GPU:
+        pytest.skip("this machine's GPU runs the kernels: tests/gpu")
+    if os.environ["TRITON_INTERPRET"] != "1":
+        pytest.skip("needs TRITON_INTERPRET=1")
+    triton_interpreter.mend()
+
+
+@pytest.fixture(scope="module")
+def small_tiles(interpreted: None) -> Iterator[None]:
+    """The same, and kernels in tiles of 32 × 32 tokens, so that a few tokens make several tiles."""
+    from patternc.backends import triton_executor  # imports torch, which takes seconds and not every run needs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triton_executor, "tile_of", lambda dim, bits: (32, 32))
+        yield
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is marked as exhaustive, unless it is asked for."""
+    """Leaves out what is marked as exhaustive, unless it is asked for. The interpreter computes what masks leave out,
+    with NumPy, which warns of it."""
     left_out = [] if config.getoption("--exhaustive") else [i for i in items if i.get_closest_marker("exhaustive")]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
+    for item in items:
+        if "interpreted" in getattr(item, "fixturenames", ()):
+            item.add_marker(QUIET)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 import patternc
 
@@ -17,6 +18,10 @@ CI_EXAMPLES = 2000
 def examples(ci: int) -> int:
     """How many examples a property gets that has `ci` of them in CI; `--examples` states what 2,000 become."""
     return max(1, ci * int(os.environ.get("PATTERNC_EXAMPLES", CI_EXAMPLES)) // CI_EXAMPLES)
+
+
+def in_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(t) for name, t in tensors.items()}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Any
 import formulas
 import numpy as np
 
+import patternc
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 INF = float("inf")
 
@@ -27,6 +29,24 @@ class Case:
     def __str__(self) -> str:
         shown = [f"{key}={value}" for key, value in self.params.items()]
         return f"{self.name}({', '.join(shown)}) heads={self.heads} layer={self.layer}"
+
+    @property
+    def path(self) -> Path:
+        return EXAMPLES / f"{self.name}.spat"
+
+    def compiled(self, **options: Any) -> patternc.Compiled:
+        """`options` are more arguments of `patternc.compile`, or others in place of the case's own."""
+        return patternc.compile(self.path, **{"heads": self.heads, "layer": self.layer, **self.params, **options})
+
+    def length(self, other: int) -> int:
+        """The one length that the case is made for; `other` if it takes any."""
+        match self.name:
+            case "neighborhood":
+                return self.params["H"] * self.params["W"]
+            case "block_diffusion":
+                return 2 * self.params["m"]
+            case _:
+                return other
 
 
 CASES = [
@@ -90,3 +110,6 @@ def grids(longest: int) -> Iterator[tuple[int, int]]:
 
 ON_GRIDS = [Case("neighborhood", 1, 0, {"H": 8, "W": 9, "size": 5})]
 HALVED = [Case("block_diffusion", 1, 0, {"m": 36, "B": 6})]
+ALL = [*CASES, *ON_GRIDS, *HALVED]
+FIRST = {case.name: case for case in reversed(ALL)}
+"""Each program by its name, with the first of its parameters."""

@@ -213,6 +213,8 @@ def test_the_command_prints_a_table_and_writes_the_figures(tmp_path: Path):
         (["--backend", "nobody"], "unknown backend 'nobody'"),
         (["--set", "heads=2"], "write --heads"),
         (["--tune", "--backend", "torch"], "--tune is for the triton backend"),
+        (["--json", "nowhere/x.json"], "there is no folder nowhere"),
+        (["nobody.spat"], "`nobody.spat` does not exist"),
     ],
 )
 def test_wrong_calls(options: list[str], message: str):

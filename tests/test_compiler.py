@@ -280,7 +280,9 @@ def test_bags_are_counted_once_over_their_terms():
 
 def test_kernels_are_preferred_on_cuda_devices(monkeypatch):
     pytest.importorskip("triton")
-    monkeypatch.setattr(import_module("patternc.backends.triton_backend"), "device_reasons", lambda _: [])
+    backend = import_module("patternc.backends.triton_backend")
+    monkeypatch.setattr(backend, "device_reasons", lambda _: [])
+    monkeypatch.setattr(backend, "interpreting", lambda: False)
     attention = patternc.compile(LOCAL, heads=4)
     assert attention._choose("cuda", torch.bfloat16, 64) == "triton"
     assert attention._choose("cuda", torch.bfloat16, 320) == "torch"

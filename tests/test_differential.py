@@ -6,7 +6,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from drawn import Program, examples
+from drawn import Program, examples, in_torch
 from hypothesis import Phase, given, note, settings
 from programs import guarded_programs, programs
 from relations import OracleError
@@ -33,10 +33,6 @@ def meaning(program: Program, n: int, n_q: int, tensors: dict[str, np.ndarray], 
 
 def compiled_mask(program: Program, n: int, n_q: int, tensors: dict[str, np.ndarray]) -> np.ndarray:
     return program.compile().mask(n, n_q, **in_torch(tensors)).numpy()
-
-
-def in_torch(tensors: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(t) for name, t in tensors.items()}
 
 
 # ------------------------------------------------------------------ masks

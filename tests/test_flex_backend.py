@@ -8,8 +8,9 @@ import fifteen
 import pytest
 import torch
 from documents import ROOT, blocks
-from fifteen import CASES, Case
-from flex_cases import ALL, artifact_of, compiled_case, drawn_tensors, in_torch, length
+from drawn import in_torch
+from fifteen import ALL, FIRST, Case, tensors_of
+from flex_cases import artifact_of
 
 import patternc
 from patternc.backends import flex, flex_tables
@@ -20,8 +21,10 @@ from patternc.backends.flex import Flex
 @pytest.mark.parametrize("case", ALL, ids=str)
 def test_every_program(case: Case, n_q: int | None) -> None:
     """Outputs, lse and gradients, in float64 to 1e-10."""
-    n = length(case, 187)
-    report = patternc.verify(compiled_case(case), n=n, n_q=n_q, dtype=torch.float64, tensors=drawn_tensors(case, n))
+    n = case.length(187)
+    report = patternc.verify(
+        case.compiled(backend="flex"), n=n, n_q=n_q, dtype=torch.float64, tensors=tensors_of(case, n)
+    )
     assert report.backend == "flex"
     assert report, str(report)
 
@@ -29,24 +32,24 @@ def test_every_program(case: Case, n_q: int | None) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ["local", "longnet", "documents"])
 def test_accuracy(name: str, dtype: torch.dtype) -> None:
-    case = next(c for c in CASES if c.name == name)
-    report = patternc.verify(compiled_case(case), n=150, dtype=dtype)
+    case = FIRST[name]
+    report = patternc.verify(case.compiled(backend="flex"), n=150, dtype=dtype)
     assert report, str(report)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 3])
 @pytest.mark.parametrize("name", ["strided", "longnet", "documents"])
 def test_groups_of_heads(name: str, kv_heads: int) -> None:
-    case = next(c for c in CASES if c.name == name)
-    report = patternc.verify(compiled_case(case, heads=6, kv_heads=kv_heads), n=140, dtype=torch.float64)
+    case = FIRST[name]
+    report = patternc.verify(case.compiled(backend="flex", heads=6, kv_heads=kv_heads), n=140, dtype=torch.float64)
     assert report, str(report)
 
 
 @pytest.mark.parametrize(("n", "n_q"), [(300, 300), (300, 140), (256, 128), (129, 1)])
 @pytest.mark.parametrize("name", ["local", "longnet"])
 def test_lengths_around_tiles(name: str, n: int, n_q: int) -> None:
-    case = next(c for c in CASES if c.name == name)
-    report = patternc.verify(compiled_case(case), n=n, n_q=n_q, dtype=torch.float64)
+    case = FIRST[name]
+    report = patternc.verify(case.compiled(backend="flex"), n=n, n_q=n_q, dtype=torch.float64)
     assert report, str(report)
 
 
@@ -149,7 +152,7 @@ def test_a_call_is_traced_whole_and_once_for_a_length(case: Case, monkeypatch: p
 
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **options: compile_(f, backend=count, **options))
-    n, compiled = 140, compiled_case(case)
+    n, compiled = 140, case.compiled(backend="flex")
     run, call = Flex().emit(compiled.program, case.heads, case.heads), flex._compiled()
     q, k, v = (torch.randn(2, case.heads, n, 16) for _ in range(3))
     for step in (1, -1):

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fifteen import Case
-from flex_cases import artifact_of, compiled_case, drawn_tensors, in_torch
+from drawn import in_torch
+from fifteen import Case, tensors_of
+from flex_cases import artifact_of
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -70,7 +71,7 @@ TILED = [
 @pytest.mark.parametrize("case", TILED, ids=str)
 def test_tiles_are_those_of_the_mask(case: Case, n: int, n_q: int, whole: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flex_blocks, "WHOLE_CELLS", whole)
-    compiled, tensors = compiled_case(case), in_torch(drawn_tensors(case, n))
+    compiled, tensors = case.compiled(backend="flex"), in_torch(tensors_of(case, n))
     mask = Flex().emit(compiled.program, case.heads, case.heads).block_mask(n, n_q, tensors=tensors)
     m = compiled.mask(n, n_q, **tensors).numpy()
     m = m if m.ndim == 4 else m[None]
@@ -86,7 +87,7 @@ def test_tiles_are_those_of_the_mask(case: Case, n: int, n_q: int, whole: int, m
 @pytest.mark.parametrize("case", TILED, ids=str)
 def test_block_masks_are_those_of_pytorch(case: Case) -> None:
     """Of patterns without multiplicities above 1; what PyTorch computes from all cells."""
-    n, tensors, compiled = 500, in_torch(drawn_tensors(case, 500)), compiled_case(case)
+    n, tensors, compiled = 500, in_torch(tensors_of(case, 500)), case.compiled(backend="flex")
     mods = Flex().emit(compiled.program, case.heads, case.heads).mods(n, tensors=tensors)
     ours = mods.block_mask
     theirs = create_block_mask(mods.mask_mod, *ours.kv_num_blocks.shape[:2], n, n, device="cpu")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import test_differential as differential
 import torch
-from drawn import Program, examples
-from fifteen import Case
-from flex_cases import ALL, artifact_of, compiled_case, drawn_tensors, in_torch, length
+from drawn import Program, examples, in_torch
+from fifteen import ALL, Case, tensors_of
+from flex_cases import artifact_of
 from hypothesis import given, note, settings
 from programs import programs
 from torch.nn.attention.flex_attention import create_mask
@@ -62,8 +62,8 @@ def test_mods_leave_out_what_has_no_meaning(program: Program) -> None:
 @pytest.mark.parametrize("case", ALL, ids=str)
 def test_mods_under_vmap(case: Case) -> None:
     """As FlexAttention calls them."""
-    n = length(case, 90)
-    tensors, compiled = in_torch(drawn_tensors(case, n)), compiled_case(case)
+    n = case.length(90)
+    tensors, compiled = in_torch(tensors_of(case, n)), case.compiled(backend="flex")
     run = Flex().emit(compiled.program, case.heads, case.heads)
     expected = compiled.mask(n, 60, **tensors)
     batch = 2 if expected.ndim == 4 else 1

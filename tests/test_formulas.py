@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import formulas
 import numpy as np
 import pytest
-import torch
+from drawn import in_torch
 from fifteen import CASES, EXAMPLES, HALVED, ON_GRIDS, Case, formula, grids, tensors_of
 
 import patternc
@@ -17,14 +16,14 @@ LONGEST = 200
 
 
 @cache
-def compiled_example(case: Case) -> Any:
-    return patternc.compile(EXAMPLES / f"{case.name}.spat", heads=case.heads, layer=case.layer, **case.params)
+def compiled_example(case: Case) -> patternc.Compiled:
+    return case.compiled()
 
 
 def masks(case: Case, n: int, n_q: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The compiler's mask and the formula's."""
     tensors = tensors_of(case, n)
-    got = compiled_example(case).mask(n, n_q, **{name: torch.from_numpy(t) for name, t in tensors.items()})
+    got = compiled_example(case).mask(n, n_q, **in_torch(tensors))
     return got.numpy(), formula(case, n, n_q)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from drawn import Program, examples
+from drawn import Program, examples, in_torch
 from hypothesis import assume, given, note, settings
 from programs import TOKEN, programs, writers
 from scalars import HELPERS, Space, literal
@@ -71,7 +71,7 @@ LAWS = [
 def same_masks(left: Program, right: Program) -> None:
     n = left.length(LONGEST)
     n_q = left.queries(n)
-    tensors = {name: torch.from_numpy(t) for name, t in left.make_tensors(n).items()}
+    tensors = in_torch(left.make_tensors(n))
     note(f"{left.text}\n{right.text}{left} at n = {n}, n_q = {n_q}")
     masks = [side.compile().mask(n, n_q, **tensors).numpy() for side in (left, right)]
     np.testing.assert_array_equal(*masks)
@@ -170,7 +170,7 @@ def test_a_pattern_added_to_itself(writer: Writer) -> None:
     once, twice = writer.around(a), writer.around(f"({a}) + ({a})")
     n = once.length(LONGEST)
     n_q = once.queries(n)
-    tensors = {name: torch.from_numpy(t) for name, t in once.make_tensors(n).items()}
+    tensors = in_torch(once.make_tensors(n))
     note(f"{twice.text}{twice} at n = {n}, n_q = {n_q}")
     qkv = random_qkv(once, n, n_q)
     for (out, lse), (out2, lse2) in zip(attend(once, *qkv, **tensors), attend(twice, *qkv, **tensors), strict=True):
@@ -184,7 +184,7 @@ def test_permuted_keys_and_values(program: Program) -> None:
     """If keys and values change places and the mask's columns with them, outputs stay."""
     n = program.length(LONGEST)
     n_q = program.queries(n)
-    tensors = {name: torch.from_numpy(t) for name, t in program.make_tensors(n, batch=1).items()}
+    tensors = in_torch(program.make_tensors(n, batch=1))
     mask = program.compile().mask(n, n_q, **tensors).reshape(-1, program.heads, n_q, n)[0].clamp(max=3)
     m = torch.zeros(program.heads, n, n, dtype=torch.int64)
     m[:, n - n_q :] = mask

@@ -23,9 +23,6 @@ Array = np.ndarray
 Q, K, N = ir.Var("q"), ir.Var("k"), ir.Var("n")
 TILES = st.sampled_from([(4, 4), (16, 16), (16, 4), (4, 16), (5, 4), (16, 5), (128, 64)])
 
-PATTERNS, BAGS, SETS = bags(left=2), bags(left=1), sets(left=1)
-"""Made once: hypothesis looks through the whole of a strategy that is new to it."""
-
 
 @cache
 def layouts(tile: int) -> st.SearchStrategy[Layout]:
@@ -56,7 +53,7 @@ Drawn = tuple[ir.Pattern, tuple[Term, ...]]
 
 @st.composite
 def one_term(draw: st.DrawFn, tile_q: int, tile_k: int) -> Drawn:
-    pattern = draw(PATTERNS)
+    pattern = draw(bags(left=2))
     return pattern, (Term(pattern, draw(layouts(tile_q)), draw(layouts(tile_k))),)
 
 
@@ -64,7 +61,7 @@ def one_term(draw: st.DrawFn, tile_q: int, tile_k: int) -> Drawn:
 def two_terms(draw: st.DrawFn, tile_q: int, tile_k: int) -> Drawn:
     """A union whose second arm leaves out the first, or a sum; often of one query layout, for then they are merged."""
     summed = draw(st.booleans())
-    a, b = (draw(BAGS if summed else SETS) for _ in range(2))
+    a, b = (draw(bags(left=1) if summed else sets(left=1)) for _ in range(2))
     of_queries = draw(layouts(tile_q))
     others = draw(st.one_of(st.just(of_queries), layouts(tile_q)))
     rest = b if summed else ir.Product((b, ir.Complement(a)))
@@ -76,7 +73,7 @@ def two_terms(draw: st.DrawFn, tile_q: int, tile_k: int) -> Drawn:
 def listed_terms(draw: st.DrawFn, tile_q: int, tile_k: int) -> Drawn:
     """The tokens in a list on one side or both, and the rest under layouts. What a term holds outside its list does not
     count, so that the pattern of the first need not say where it ends."""
-    pattern, narrow = draw(BAGS), draw(st.booleans())
+    pattern, narrow = draw(bags(left=1)), draw(st.booleans())
     rows = draw(st.one_of(st.none(), tokens(Q)))
     columns = draw(tokens(K) if rows is None else st.one_of(st.none(), tokens(K)))
     inside = ir.Product(tuple(side for side in (rows, columns) if side is not None))

@@ -15,11 +15,6 @@ import patternc
 PLANS = Path(__file__).parent / "cases" / "plans"
 Golden = Callable[[Path, str], None]
 
-EXAMPLES = {case.name: case for case in (*fifteen.ON_GRIDS, *fifteen.HALVED, *reversed(fifteen.CASES))}
-"""Each program of examples/ once, with the first of its parameters."""
-LENGTHS = {"neighborhood": 72, "block_diffusion": 72}
-"""Those that are made for one length; the others are planned at 100."""
-
 
 @pytest.mark.parametrize("small", SCALED, ids=str)
 def test_plans_of_the_measured_patterns(small: Scaled, golden: Golden) -> None:
@@ -28,10 +23,8 @@ def test_plans_of_the_measured_patterns(small: Scaled, golden: Golden) -> None:
     golden(PLANS / f"{small.case.folder}-{small.name}.plan", plan_text.text(plan))
 
 
-@pytest.mark.parametrize("case", EXAMPLES.values(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", fifteen.FIRST.values(), ids=lambda case: case.name)
 def test_plans_of_the_examples(case: fifteen.Case, golden: Golden) -> None:
-    n = LENGTHS.get(case.name, 100)
-    path = fifteen.EXAMPLES / f"{case.name}.spat"
-    compiled = patternc.compile(path, case.name, heads=case.heads, layer=case.layer, **case.params)
-    plan = compiled.plan(n, tile=(8, 8), **fifteen.tensors_of(case, n))
+    n = case.length(100)
+    plan = case.compiled().plan(n, tile=(8, 8), **fifteen.tensors_of(case, n))
     golden(PLANS / f"example-{case.name}.plan", plan_text.text(plan))

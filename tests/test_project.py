@@ -22,7 +22,7 @@ FOLDERS = {"patternc.grammar": "grammar", "patternc.backends": "backends"}
 
 FLOORS = (
     ("source", "errors", "suggest"),
-    ("arrangement", "ast", "ir", "machine", "rewrite", "plan"),
+    ("arrangement", "ast", "ir", "machine", "nodes", "rewrite", "plan"),
     ("grammar",),
     (
         "arguments", "budget", "builtin*", "checker", "draws", "elaborate", "expressions", "files", "fold", "format*",

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from drawn import Program, examples
+from drawn import Program, examples, in_torch
 from hypothesis import given, note, settings
 from programs import programs
 
@@ -39,7 +39,7 @@ def test_rows_are_those_of_the_mask(program: Program) -> None:
         tensors = program.make_tensors(n)
         for n_q in {1, min(n, 1 + program.seed[2] % 20)}:
             note(f"{program.text}{program} at n = {n}, n_q = {n_q}")
-            expected = compiled.mask(n, n_q, **{name: torch.from_numpy(t) for name, t in tensors.items()}).numpy()
+            expected = compiled.mask(n, n_q, **in_torch(tensors)).numpy()
             for b, classes in rows.wanted(n, n_q, tensors):
                 found = laid_out(classes, program.heads, n_q, n)
                 wanted = expected if expected.ndim == 3 else expected[0 if b is None else b]

@@ -237,6 +237,7 @@ GALLERY = ROOT / "docs" / "gallery.md"
 def test_the_gallery_can_be_drawn_anew(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs" / "pictures").mkdir(parents=True)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     for line in block.text.splitlines():
         result = CliRunner().invoke(commands, shlex.split(line)[1:])
         assert result.exit_code == 0, result.output

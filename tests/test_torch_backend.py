@@ -11,6 +11,7 @@ import fifteen
 import layout_plans
 import pytest
 import torch
+from drawn import in_torch
 from executed import KINDS, Tensors, call_of, draw, draw_m, results
 
 import patternc
@@ -185,12 +186,11 @@ LOCAL = "pattern local(window: tokens) = { q -> k : 0 <= q - k < window }"
 DOCUMENTS = "pattern documents(doc: int[batch, n]) = causal & { q -> k : doc[q] == doc[k] }"
 
 
-@pytest.mark.parametrize("case", [*fifteen.CASES, *fifteen.ON_GRIDS, *fifteen.HALVED], ids=str)
+@pytest.mark.parametrize("case", fifteen.ALL, ids=str)
 def test_fifteen_programs(case: fifteen.Case) -> None:
-    n = 72 if case in (*fifteen.ON_GRIDS, *fifteen.HALVED) else 150
-    text = (fifteen.EXAMPLES / f"{case.name}.spat").read_text()
-    program = patternc.compile(text, case.name, heads=case.heads, layer=case.layer, **case.params).program
-    given = {name: torch.from_numpy(t) for name, t in fifteen.tensors_of(case, n).items()}
+    n = case.length(150)
+    program = case.compiled().program
+    given = in_torch(fifteen.tensors_of(case, n))
     for n_q in (n, 67):
         tensors = draw(case.heads, 1, n_q, n)
         artifacts = [kind.emit(program, case.heads, 1) for kind in (TorchTiles(), Reference())]
@@ -257,7 +257,7 @@ def test_tiles_are_as_large_as_pays() -> None:
 
 def test_planning_on_tensors_gives_the_plan_of_numpy() -> None:
     for case in fifteen.CASES:
-        program = patternc.compile(fifteen.EXAMPLES / f"{case.name}.spat", case.name, heads=case.heads, **case.params)
+        program = case.compiled()
         given = fifteen.tensors_of(case, 90)
         plans = [
             planner.plan(program.program, heads=case.heads, n=90, tensors=given, tile_q=8, tile_k=16, xp=xp)

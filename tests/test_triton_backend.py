@@ -16,12 +16,7 @@ import pytest
 import torch
 
 pytest.importorskip("triton")
-if torch.cuda.is_available():
-    pytest.skip("a GPU runs tests/gpu/test_triton_backend_gpu.py", allow_module_level=True)
-if os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("TRITON_INTERPRET=1 must be set before triton is imported", allow_module_level=True)
 
-import triton_interpreter
 from triton_calls import artifact, check, documents, inputs, results
 
 import patternc
@@ -35,7 +30,7 @@ from patternc.backends.triton_structure import Mask
 from patternc.backends.triton_tables import Tables
 from patternc.plan import FULL
 
-pytestmark = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
+pytestmark = pytest.mark.usefixtures("small_tiles")
 
 SMALL: dict[str, tuple[int, dict[str, Any]]] = {
     "causal": (1, {}),
@@ -51,30 +46,18 @@ SMALL: dict[str, tuple[int, dict[str, Any]]] = {
     "longnet": (4, {"levels": [(16, 1), (32, 2), (64, 4)]}),
 }
 """Heads and parameters of the suite's patterns for some 70 tokens."""
-LENGTHS = {"neighborhood": lambda p: p["H"] * p["W"], "block_diffusion": lambda p: 2 * p["m"]}
-PROGRAMS = [*fifteen.CASES, *fifteen.ON_GRIDS, *fifteen.HALVED]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _interpreter() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        triton_interpreter.mend()
-        patch.setattr(triton_executor, "tile_of", lambda dim, bits: (32, 32))
-        yield
 
 
 # ------------------------------------------------------------------ every program
 
 
-@pytest.mark.parametrize("case", PROGRAMS, ids=str)
+@pytest.mark.parametrize("case", fifteen.ALL, ids=str)
 def test_the_fifteen_programs(case: fifteen.Case) -> None:
-    path = str(fifteen.EXAMPLES / f"{case.name}.spat")
-    kv_heads = 2 if case.heads == 4 else 1
-    compiled = patternc.compile(path, heads=case.heads, kv_heads=kv_heads, layer=case.layer, **case.params)
-    n = LENGTHS[case.name](case.params) if case.name in LENGTHS else 45
+    compiled = case.compiled(kv_heads=2 if case.heads == 4 else 1)
+    n = case.length(45)
     tensors = fifteen.tensors_of(case, n, batch=2 if case.name == "documents" else 1)
     assert TritonKernels().supports(compiled.program, "cpu", torch.float32) == []
-    check(compiled, n, n if case.name in LENGTHS else 41, tensors=tensors)
+    check(compiled, n, n - 4, tensors=tensors)
 
 
 @pytest.mark.parametrize("case", suite.SUITE, ids=lambda case: case.name)

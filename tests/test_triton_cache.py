@@ -45,6 +45,14 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert triton_cache.folder() == tmp_path / "other" / "patternc" / "kernels"
 
 
+def test_the_tests_leave_nothing_in_that_of_the_user() -> None:
+    """What this process and those that it starts write goes with the run."""
+    own = Path(os.environ["XDG_CACHE_HOME"])
+    assert own.name.startswith("patternc-tests-")
+    assert triton_cache.folder() == own / "patternc" / "kernels"
+    assert Path(os.environ["MPLCONFIGDIR"]).parent == own
+
+
 @posix
 def test_it_is_private_from_the_start(home: Path) -> None:
     old = os.umask(0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from drawn import Program, examples
+from drawn import Program, examples, in_torch
 from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
 from programs import programs
@@ -62,7 +62,7 @@ def test_drawn_programs(program: Program, tile: tuple[int, int]) -> None:
     arrangement = arranged(program.compile().program, program.heads)
     masks = Masks.of(arrangement)
     assume(not list(against(masks)))
-    tensors = {name: torch.from_numpy(t) for name, t in program.make_tensors(n).items()}
+    tensors = in_torch(program.make_tensors(n))
     made = planned(masks, arrangement, n, n_q, tensors, tile)
     known = dict.fromkeys(structures(masks))
     for structure in taken(made):

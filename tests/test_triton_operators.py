@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
 pytest.importorskip("triton")
-if torch.cuda.is_available():
-    pytest.skip("a GPU runs tests/gpu/test_triton_backend_gpu.py", allow_module_level=True)
-if os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("TRITON_INTERPRET=1 must be set before triton is imported", allow_module_level=True)
 
-import triton_interpreter
 from triton_calls import artifact, documents, inputs, results
 
 import patternc
-from patternc.backends import triton_executor
 from patternc.backends.triton_op import attention
 from patternc.nn import MultiheadAttention, PatternAttention
 
-pytestmark = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _interpreter() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        triton_interpreter.mend()
-        patch.setattr(triton_executor, "tile_of", lambda dim, bits: (32, 32))
-        yield
+pytestmark = pytest.mark.usefixtures("small_tiles")
 
 
 @pytest.mark.parametrize("seed", [None, 5])

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
-
 from patternc.backends.triton_backward import backward_queries
 from patternc.backends.triton_backward_keys import backward_keys
 from patternc.backends.triton_forward import forward

@@ -38,7 +38,7 @@ def kernel(out, n, n_q, h, {parameters}ROWS: tl.constexpr, COLUMNS: tl.constexpr
     m = {name}(q, k, n, h, {arguments})
     tl.store(out + (q - (n - n_q)) * n + k, m.to(tl.int64), mask=(q < n) & (k < n))
 '''
-ROWS, COLUMNS = 16, 32
+ROWS, COLUMNS = 32, 64
 
 
 def module_text(source: Any) -> str:
@@ -49,6 +49,11 @@ def module_text(source: Any) -> str:
     return KERNEL.format(
         imports=imports, mask=source.text, parameters=parameters, name=source.name, arguments=", ".join(names)
     )
+
+
+def kinds_of(source: Any, tensors: dict[str, str]) -> dict[str, str]:
+    """Triton's types of the arguments."""
+    return {a.name: f"*{tensors[a.name]}" if a.kind == "tensor" else "i32" for a in source.arguments}
 
 
 class Triton:
@@ -69,8 +74,11 @@ class Triton:
 
     def compiled(self, source: Any, tensors: dict[str, str]) -> str:
         """The code for compute capability 9.0; `tensors` are the types of elements by the argument's name."""
-        kinds = {a.name: f"*{tensors[a.name]}" if a.kind == "tensor" else "i32" for a in source.arguments}
-        return self._ask("compile", module_text(source), kinds)
+        return self._ask("compile", module_text(source), kinds_of(source, tensors))
+
+    def typed(self, source: Any, tensors: dict[str, str]) -> str:
+        """The same before it is optimised, which takes most of the time: what is wrong in the text is found by then."""
+        return self._ask("type", module_text(source), kinds_of(source, tensors))
 
     def _ask(self, *question: Any) -> Any:
         assert self._process.stdin is not None
@@ -127,13 +135,34 @@ def run(text: str, values: list[Any], n: int, n_q: int, h: int, turned: bool, *,
 
 def compile_text(text: str, kinds: dict[str, str], *, folder: Path) -> str:
     import triton
+
+    return triton.compile(*source_and_target(text, kinds, folder)).asm["ttgir"]
+
+
+def type_text(text: str, kinds: dict[str, str], *, folder: Path) -> str:
+    from triton._C.libtriton import ir
+    from triton.compiler.compiler import make_backend
+
+    source, target = source_and_target(text, kinds, folder)
+    backend, context = make_backend(target), ir.context()
+    ir.load_dialects(context)
+    backend.load_dialects(context)
+    options = backend.parse_options({})
+    words = backend.get_codegen_implementation(options), backend.get_module_map()
+    return str(source.make_ir(target, options, *words, context))
+
+
+def source_and_target(text: str, kinds: dict[str, str], folder: Path) -> tuple[Any, Any]:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     constants = {"ROWS": 128, "COLUMNS": 64, "TURNED": False}
     signature = {"out": "*i64", "n": "i32", "n_q": "i32", "h": "i32", **kinds}
-    source = ASTSource(load(text, folder), {**signature, **dict.fromkeys(constants, "constexpr")}, constants)
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ttgir"]
+    typed = {**signature, **dict.fromkeys(constants, "constexpr")}
+    return ASTSource(load(text, folder), typed, constants), GPUTarget("cuda", 90, 32)
+
+
+WORK = {"run": run, "compile": compile_text, "type": type_text}
 
 
 def serve() -> None:
@@ -147,7 +176,7 @@ def serve() -> None:
             except EOFError:
                 return
             try:
-                answer = True, {"run": run, "compile": compile_text}[work](*question, folder=Path(folder))
+                answer = True, WORK[work](*question, folder=Path(folder))
             except Exception:
                 answer = False, question[0] + traceback.format_exc()
             pickle.dump(answer, answers)

@@ -1,15 +1,19 @@
-"""What the GPU tests found, as a file to be committed."""
+"""Where the GPU tests run; what they found, as a file to be committed."""
 
 from __future__ import annotations
 
 import json
 import platform
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from kernels_started import kernels_started
 
 import patternc
+
+NEEDED = ("torch", "triton")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,8 +21,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "memcheck: run by memcheck.py; all together start every kind of kernel")
+    config.addinivalue_line(
+        "markers", "xdist_group: tests that pytest-xdist gives to one process, with --dist loadgroup"
+    )
     if config.getoption("--results") and not hasattr(config, "workerinput"):  # the controller hears of all tests
         config.pluginmanager.register(_Results(config.getoption("--results")))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cuda() -> None:
+    import torch  # every module of these tests has imported it
+
+    if not torch.cuda.is_available():
+        pytest.skip("GPU tests need a CUDA device")
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Modules may import torch and triton: where one is missing, they are not imported."""
+    if all(find_spec(name) for name in NEEDED):
+        return None
+    return _Skipped.from_parent(parent, path=module_path)
+
+
+class _Skipped(pytest.Module):
+    def collect(self) -> list[pytest.Item]:
+        pytest.skip(f"GPU tests need {' and '.join(NEEDED)}")
 
 
 class _Results:
@@ -46,4 +74,6 @@ class _Results:
             "outcomes": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))},
             "tests": self.tests,
         }
+        if kernels := kernels_started():  # by this process, which starts none where others run the tests
+            found["kernels"] = kernels
         self.path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

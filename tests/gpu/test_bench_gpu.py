@@ -5,9 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-if not torch.cuda.is_available():
-    pytest.skip("needs a CUDA device", allow_module_level=True)
-
 import patternc
 from patternc.bench.bench import bench
 from patternc.bench.clocks import CudaClock

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from fifteen import CASES, Case
+from torch.nn.attention.flex_attention import create_block_mask
 
-torch = pytest.importorskip("torch")
-
-if not torch.cuda.is_available():
-    pytest.skip("needs a CUDA device", allow_module_level=True)
-
-from fifteen import CASES, EXAMPLES, Case  # noqa: E402
-from torch.nn.attention.flex_attention import create_block_mask  # noqa: E402
-
-import patternc  # noqa: E402
-from patternc.backends.flex import Flex  # noqa: E402
-from patternc.draws import draw  # noqa: E402
+import patternc
+from patternc.backends.flex import Flex
+from patternc.draws import draw
 
 ONCE = list({case.name: case for case in CASES if not case.trivial}.values())
 """One case of each program: each takes seconds to compile."""
@@ -25,14 +20,9 @@ GROUPED = [
 ]
 
 
-def compiled_case(case, **options):
-    given = {"heads": case.heads, "layer": case.layer, "backend": "flex", **case.params, **options}
-    return patternc.compile(str(EXAMPLES / f"{case.name}.spat"), **given)
-
-
 @pytest.mark.parametrize("case", ONCE, ids=str)
 def test_every_program(case):
-    report = patternc.verify(compiled_case(case), n=300, dtype=torch.bfloat16, device="cuda")
+    report = patternc.verify(case.compiled(backend="flex"), n=300, dtype=torch.bfloat16, device="cuda")
     assert report.backend == "flex"
     assert report, str(report)
 
@@ -40,20 +30,22 @@ def test_every_program(case):
 @pytest.mark.parametrize("name", ["local", "longnet", "documents", "bigbird"])
 def test_in_float32(name):
     case = next(c for c in ONCE if c.name == name)
-    report = patternc.verify(compiled_case(case), n=384, dtype=torch.float32, device="cuda")
+    report = patternc.verify(case.compiled(backend="flex"), n=384, dtype=torch.float32, device="cuda")
     assert report, str(report)
 
 
 @pytest.mark.parametrize(("case", "kv_heads"), GROUPED, ids=str)
 def test_groups_of_heads(case, kv_heads):
-    report = patternc.verify(compiled_case(case, kv_heads=kv_heads), n=260, dtype=torch.bfloat16, device="cuda")
+    report = patternc.verify(
+        case.compiled(backend="flex", kv_heads=kv_heads), n=260, dtype=torch.bfloat16, device="cuda"
+    )
     assert report, str(report)
 
 
 @pytest.mark.parametrize(("n", "n_q"), [(300, 1), (300, 40), (300, 200)])
 def test_fewer_queries_than_keys(n, n_q):
     for case, kv_heads in GROUPED:
-        attention = compiled_case(case, kv_heads=kv_heads)
+        attention = case.compiled(backend="flex", kv_heads=kv_heads)
         tensors = draw(attention.program.tensors, n, heads=case.heads, batch=2)
         tensors = {name: torch.as_tensor(t, device="cuda") for name, t in tensors.items()}
         q = torch.randn(2, case.heads, n_q, 32, device="cuda", dtype=torch.bfloat16)
@@ -78,7 +70,7 @@ def test_rows_without_keys():
 
 
 def test_same_bits():
-    attention = compiled_case(Case("longnet", 4, 0, {"levels": [(64, 1), (128, 2)]}))
+    attention = Case("longnet", 4, 0, {"levels": [(64, 1), (128, 2)]}).compiled(backend="flex")
     q, k, v = (torch.randn(2, 4, 512, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
     runs = []
     for _ in range(3):
@@ -104,7 +96,7 @@ def test_many_lengths_stay_compiled():
 @pytest.mark.parametrize("name", ["local", "documents"])
 def test_block_masks_are_those_of_pytorch(name):
     case = next(c for c in ONCE if c.name == name)
-    compiled = compiled_case(case)
+    compiled = case.compiled(backend="flex")
     tensors = draw(compiled.program.tensors, 1000, heads=case.heads, batch=2)
     tensors = {key: torch.as_tensor(t, device="cuda") for key, t in tensors.items()}
     mods = Flex().emit(compiled.program, case.heads, case.heads).mods(1000, device="cuda", tensors=tensors)

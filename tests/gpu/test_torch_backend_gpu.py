@@ -6,42 +6,25 @@ import importlib.util
 import sys
 
 import pytest
+import torch
+from fifteen import CASES, FIRST
 
-torch = pytest.importorskip("torch")
-
-if not torch.cuda.is_available():
-    pytest.skip("needs a CUDA device", allow_module_level=True)
-
-from fifteen import CASES, EXAMPLES  # noqa: E402
-
-import patternc  # noqa: E402
-from patternc.draws import draw  # noqa: E402
-
-LENGTHS = {"neighborhood": lambda p: p["H"] * p["W"], "block_diffusion": lambda p: 2 * p["m"]}
-
-
-def compiled_case(case):
-    return patternc.compile(
-        str(EXAMPLES / f"{case.name}.spat"), heads=case.heads, layer=case.layer, backend="torch", **case.params
-    )
-
-
-def length(case) -> int:
-    return LENGTHS[case.name](case.params) if case.name in LENGTHS else 187
+import patternc
+from patternc.draws import draw
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_every_program(case, dtype):
-    report = patternc.verify(compiled_case(case), n=length(case), dtype=dtype, device="cuda")
+    report = patternc.verify(case.compiled(backend="torch"), n=187, dtype=dtype, device="cuda")
     assert report.backend == "torch"
     assert report, str(report)
 
 
 @pytest.mark.parametrize("name", ["local", "documents", "longnet", "bigbird"])
 def test_same_bits(name):
-    case = next(c for c in CASES if c.name == name)
-    attention = compiled_case(case)
+    case = FIRST[name]
+    attention = case.compiled(backend="torch")
     tensors = {
         k: torch.as_tensor(v, device="cuda")
         for k, v in draw(attention.program.tensors, 700, heads=case.heads, batch=2).items()
@@ -58,7 +41,7 @@ def test_same_bits(name):
 
 @pytest.mark.parametrize("name", ["documents", "adaptive", "strided"])
 def test_plans_made_on_the_device_are_those_of_the_cpu(name):
-    attention = compiled_case(next(c for c in CASES if c.name == name))
+    attention = FIRST[name].compiled(backend="torch")
     arrays = draw(attention.program.tensors, 500, heads=attention.heads, batch=2)
     here = attention.plan(500, **arrays)
     there = attention.plan(500, device="cuda", **{k: torch.as_tensor(v, device="cuda") for k, v in arrays.items()})
@@ -75,7 +58,7 @@ def test_plans_made_on_the_device_are_those_of_the_cpu(name):
 
 
 def test_a_saved_module_gives_the_same_bits(tmp_path):
-    attention = compiled_case(next(c for c in CASES if c.name == "longnet"))
+    attention = FIRST["longnet"].compiled(backend="torch")
     spec = importlib.util.spec_from_file_location("saved", attention.save(tmp_path / "saved.py"))
     saved = importlib.util.module_from_spec(spec)
     sys.modules["saved"] = saved  # dataclasses look their module up

@@ -8,18 +8,12 @@ import statistics
 from typing import Any
 
 import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn import functional
 
-torch: Any = pytest.importorskip("torch")
-
-if not torch.cuda.is_available():
-    pytest.skip("needs a CUDA device", allow_module_level=True)
-pytest.importorskip("triton")
-
-from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
-from torch.nn import functional  # noqa: E402
-
-import patternc  # noqa: E402
-from patternc.nn import PatternAttention  # noqa: E402
+import patternc
+from patternc.nn import PatternAttention
 
 WORDS, PERIOD, WINDOW, LENGTH, WIDTH, HEADS, STEPS = 32, 40, 48, 512, 128, 2, 120
 TOLERANCE = {torch.float32: 0.001, torch.bfloat16: 0.02}

@@ -9,20 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from fifteen import CASES, EXAMPLES
 
-torch: Any = pytest.importorskip("torch")
+import patternc
+from patternc.backends.triton_executor import KEPT_PLANS
+from patternc.draws import draw
+from patternc.nn import MultiheadAttention, PatternAttention
 
-if not torch.cuda.is_available():
-    pytest.skip("needs a CUDA device", allow_module_level=True)
-pytest.importorskip("triton")
-
-from fifteen import CASES, EXAMPLES  # noqa: E402
-
-import patternc  # noqa: E402
-from patternc.backends.triton_executor import KEPT_PLANS  # noqa: E402
-from patternc.draws import draw  # noqa: E402
-from patternc.nn import MultiheadAttention, PatternAttention  # noqa: E402
-
+pytestmark = pytest.mark.xdist_group("compiled beforehand")  # once, for all
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
 
 
@@ -57,19 +52,22 @@ DOCUMENTS = "pattern documents(doc: int[batch, n]) = causal & { q -> k : doc[q] 
 STRIDED = (
     "pattern strided() = causal & match h % 2 { 0 => { q -> k : q - k < 96 }, 1 => { q -> k : (q - k) % 32 == 0 } }"
 )
+KINDS = [
+    Case(DILATED, 2048, dim=128),
+    Case(HUBS, 1777, 1500, heads=8, kv_heads=2, batch=2),
+    Case(BAG, 1025, heads=6, kv_heads=3),
+    Case(STRIDED, 1111, 600, heads=8, kv_heads=1, dtype=F16),
+]
+"""Together they start every kernel of attention."""
 ACCURACY = [
     *(Case("std/local", 1000, dim=dim, params={"window": 200}) for dim in (16, 32, 64, 80, 128, 192, 256)),
     Case("std/local", 1000, dim=64, dtype=F16, params={"window": 200}),
     Case("std/local", 1000, dim=128, dtype=F16, params={"window": 200}),
     *(Case("std/local", 500, dim=dim, dtype=F32, params={"window": 200}) for dim in (64, 128, 256)),
-    Case(DILATED, 2048, dim=128),
     Case(DILATED, 1999, dim=64, dtype=F16),
-    Case(HUBS, 1777, 1500, heads=8, kv_heads=2, batch=2),
     Case(HUBS, 1024, dim=128),
-    Case(BAG, 1025, heads=6, kv_heads=3),
     Case(DOCUMENTS, 1300, batch=2),
     Case(DOCUMENTS, 700, 1, heads=8, kv_heads=1, batch=2, dim=128),
-    Case(STRIDED, 1111, 600, heads=8, kv_heads=1, dtype=F16),
     Case("std/local", 4097, 1, heads=8, kv_heads=2, dim=128, params={"window": 1024}),
 ]
 
@@ -82,6 +80,11 @@ SOME = [
     )
     for case in FIRST
 ]  # fmt: skip
+
+
+def marked(case: Case) -> Any:
+    """As a parameter of a test that memcheck.py runs."""
+    return pytest.param(case, marks=pytest.mark.memcheck)
 
 
 def tensors_of(attention: patternc.Compiled, n: int, batch: int) -> dict[str, Any]:
@@ -117,7 +120,9 @@ def _compiled_beforehand(request: pytest.FixtureRequest) -> None:
                 done.exception()  # the tests say what is wrong
 
 
-@pytest.mark.parametrize("case", [*ACCURACY, *SOME], ids=str)
+@pytest.mark.parametrize(
+    "case", [*(pytest.param(c, marks=pytest.mark.memcheck) for c in KINDS), *ACCURACY, *SOME], ids=str
+)
 def test_accuracy(case: Case) -> None:
     report = patternc.verify(
         case.compiled(), n=case.n, n_q=case.n_q, batch=case.batch, head_dim=case.dim, dtype=case.dtype, device="cuda"
@@ -126,7 +131,7 @@ def test_accuracy(case: Case) -> None:
     assert report, str(report)
 
 
-@pytest.mark.parametrize("case", [ACCURACY[2], Case(HUBS, 1777, 1500, heads=8, kv_heads=2, batch=2)], ids=str)
+@pytest.mark.parametrize("case", [ACCURACY[2], marked(KINDS[1])], ids=str)
 def test_same_bits(case: Case) -> None:
     attention = case.compiled()
     q, k, v = inputs(case)
@@ -140,6 +145,7 @@ def test_same_bits(case: Case) -> None:
         assert all(torch.equal(a, b) for a, b in zip(runs[0], again, strict=True))
 
 
+@pytest.mark.memcheck
 def test_tensors_at_odd_places_and_with_other_strides() -> None:
     attention = Case("std/local", 300, dim=64, params={"window": 100}).compiled()
     case = Case("std/local", 300, dim=64, dtype=F32)
@@ -173,6 +179,7 @@ def test_two_streams_and_two_threads() -> None:
             assert all(torch.equal(out, expected[i]) for out in found)
 
 
+@pytest.mark.memcheck
 @pytest.mark.parametrize("spoilt", [float("nan"), float("inf")])
 def test_what_nobody_reads_may_hold_anything(spoilt: float) -> None:
     gaps = "pattern gaps() = { q -> k : 0 <= q - k < 100 and k % 64 < 50 }"
