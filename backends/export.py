@@ -7,6 +7,7 @@ the same bits.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -50,17 +51,31 @@ def save(path: Path, arrangement: Arrangement, kv_heads: int, program_text: str)
 
 
 def write(path: Path, text: str) -> Path:
-    """Writes a file, which appears whole or not at all; OSError if it cannot be."""
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    """Writes a file, through links, which appears whole or not at all; OSError if it cannot be."""
+    target = Path(os.path.realpath(path))
+    _check_target(target)
+    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
         os.chmod(scratch, 0o666 & ~_umask())
-        os.replace(scratch, path)
+        os.replace(scratch, target)
     except BaseException:
         os.unlink(scratch)
         raise
     return path
+
+
+def _check_target(target: Path) -> None:
+    """A file takes the place of another, or of none; never that of a folder, a device or a file kept from writing."""
+    if not target.parent.is_dir():
+        raise OSError(errno.ENOENT, "there is no such folder", str(target.parent))
+    if not target.exists():
+        return
+    if not target.is_file():
+        raise OSError(errno.EISDIR if target.is_dir() else errno.EINVAL, "this is no file", str(target))
+    if not os.access(target, os.W_OK):
+        raise OSError(errno.EACCES, "the file is kept from writing", str(target))
 
 
 def _umask() -> int:

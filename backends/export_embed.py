@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from patternc.backends.export_reach import PACKAGE, Reach, names_of, uses_of
+from patternc.backends.export_reach import PACKAGE, Reach, names_in, names_of, uses_of
 
 
 @dataclass
@@ -50,7 +50,7 @@ def embed_needed(
 @dataclass
 class _Joiner:
     taken: dict[str, str] = field(default_factory=dict)
-    """Every name at the top level of the result, with the text of its definition."""
+    """Every name at the top level of the result, with its definition: what it means by other names, and its text."""
     names: dict[tuple[str, str], str] = field(default_factory=dict)
     """What a name of a module is called in the result."""
     plain: set[str] = field(default_factory=set)
@@ -58,10 +58,17 @@ class _Joiner:
 
     def add(self, module: str, source: str) -> str:
         tree, texts = ast.parse(source), source.splitlines()
-        renamed = dict(self._imported(tree))
-        self.names |= {(module, name): new for name, new in renamed.items()}  # others may import them from here
+        imported = dict(self._imported(tree))
+        self.names |= {(module, name): new for name, new in imported.items()}  # others may import them from here
+        own = {name for name, _ in _definitions(tree)}
+        renamed = dict(imported)
         for name, node in _definitions(tree):
-            renamed[name] = self._own(module, name, "\n".join(texts[node.lineno - 1 : node.end_lineno]))
+            uses = names_in(node) - {name}
+            known = (
+                [module] if uses & own else [f"{used} is {imported[used]}" for used in sorted(uses & imported.keys())]
+            )
+            definition = [*known, *texts[node.lineno - 1 : node.end_lineno]]
+            renamed[name] = self._own(module, name, "\n".join(definition))
         renamed = {old: new for old, new in renamed.items() if old != new}
         _refuse_shadows(tree, renamed, module)
         lines = replaced(source, tree, renamed)
@@ -83,10 +90,16 @@ class _Joiner:
                     assert key in self.names, f"{alias.name} of {node.module} must be embedded before it is imported"
                     yield alias.asname or alias.name, self.names[key]
             elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
-                for alias in node.names:
-                    self.members.setdefault(node.module or "", set()).add(ast.unparse(alias))
-                    bound = alias.asname or alias.name
-                    assert self.taken.setdefault(bound, "") == "", f"{bound} is defined and imported"
+                yield from ((a.asname or a.name, self._outside(node.module or "", a)) for a in node.names)
+
+    def _outside(self, home: str, alias: ast.alias) -> str:
+        """What a name from outside the package is called here."""
+        bound, text = alias.asname or alias.name, f"from {home} import {alias.name}"
+        while self.taken.setdefault(bound, text) != text:
+            bound = f"{bound}_of_{home.replace('.', '_')}"
+        shown = alias.name if bound == alias.name else f"{alias.name} as {bound}"
+        self.members.setdefault(home, set()).add(shown)
+        return bound
 
     def _own(self, module: str, name: str, text: str) -> str:
         new = name

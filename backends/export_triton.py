@@ -13,18 +13,22 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
+from patternc.analysis.row_keys import is_steady
 from patternc.arrangement import Arrangement, Term
 from patternc.backends import export
 from patternc.backends.export_embed import embed_needed
 from patternc.backends.export_kernels import IMPORTS, Kernels
 from patternc.backends.export_printer import Blocked
 from patternc.backends.export_reach import names_of, uses_of
+from patternc.backends.export_tuned import tuned_source
+from patternc.backends.triton_artifact import key_of
 from patternc.backends.triton_mask import LONGEST, MaskSource, UnsupportedPatternError
 from patternc.backends.triton_masks import Group, Masks, groups, structure_of_group
 from patternc.backends.triton_module import source
 from patternc.backends.triton_notes import READING
 from patternc.backends.triton_reasons import against
 from patternc.backends.triton_structure import Structure
+from patternc.backends.triton_tuned import found_for
 from patternc.plan import Layout
 
 _ABOUT = """
@@ -36,6 +40,7 @@ _HOMES = (
     "patternc.analysis.numbers", "patternc.analysis.relation", "patternc.backends.torch_saved",
     "patternc.backends.inputs", "patternc.plan", "patternc.backends.triton_structure",
     "patternc.backends.triton_op", "patternc.backends.triton_executor", "patternc.backends.triton_saved",
+    "patternc.backends.triton_drawn", "patternc.backends.triton_options",
 )  # fmt: skip
 """Where the words of the generated text are defined."""
 _GIVEN = {
@@ -61,24 +66,34 @@ def module_source(arrangement: Arrangement, kv_heads: int, program_text: str) ->
         raise ValueError(f"the triton backend cannot run {arrangement.program.name}: {reason}")
     pattern = export.pattern_source(arrangement, made.left)
     masks = made.masks_text()
-    names = tuple(t.name for t in arrangement.program.tensors)
-    runner = f"SavedAttention(known(KernelExecutor(NAMESPACE, PATTERN, MASKS, {kv_heads})), {names!r})"
-    end = export.module_class(arrangement, kv_heads, runner)
-    written = (pattern, masks, _MODULE, end)
+    tuned = tuned_source(found_for(key_of(arrangement.program, arrangement.heads, kv_heads)))
+    end = export.module_class(arrangement, kv_heads, _runner(made, kv_heads, tuned))
+    written = (pattern, masks, tuned, _MODULE, end)
     made.kernels.taken |= uses_of(written)
     kernels = "\n\n\n".join(made.kernels_text())
     carried = embed_needed([kernels, *written], _HOMES, _GIVEN)
     first = export.header(_ABOUT, arrangement, kv_heads, program_text)
-    first = f"{first}\n\nfrom __future__ import annotations\n\n{carried.imports}\n{IMPORTS}"
+    imports = "\n".join(dict.fromkeys([*carried.imports.splitlines(), *IMPORTS.splitlines()]))
+    first = f"{first}\n\nfrom __future__ import annotations\n\n{imports}"
     reading = "\n".join(f"# {line}".rstrip() for line in READING.strip("\n").split("\n"))
     rest = "\n\n".join([
         f"{_RULE} the kernels\n#\n{reading}\n\n\n{kernels}\n\n",
         carried.text,
         f"{_RULE} the pattern\n\n{pattern}",
-        f"{masks}\n\n{made.table_text()}\n\n\n{_MODULE}",
+        "\n\n".join(part for part in (masks, made.table_text(), tuned) if part) + f"\n\n\n{_MODULE}",
         end,
     ])  # fmt: skip
     return _named(first, rest)
+
+
+def _runner(made: Parts, kv_heads: int, tuned: str) -> str:
+    """The expression of what the module's class calls."""
+    options = ["    tuned=TUNED.on,"] if tuned else []
+    options += [f'    enqueued=DrawnPlans(MASKS, {kv_heads}, ""),'] if made.drawn else []
+    options += ["    steady=True,"] if is_steady(made.masks.arrangement.program) else []
+    names = tuple(t.name for t in made.masks.arrangement.program.tensors)
+    executor = [f"    NAMESPACE, PATTERN, MASKS, {kv_heads},", *options]
+    return "\n".join(["SavedAttention(known(KernelExecutor(", *executor, f")), {names!r})"])
 
 
 def _named(first: str, rest: str) -> str:
@@ -108,6 +123,13 @@ class Parts:
         own = next(own for own in self.masks.arrangement.classes if term in own.terms)
         found = self.masks.source(own.heads[0], own.terms.index(term), _NARROW)
         return [(relation.node, relation.sizes) for relation in found.relations]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the device may make plans: there are run-time tensors, and nothing is counted (see triton_drawn)."""
+        classes = self.masks.arrangement.classes
+        sources = (self.masks.source(own.heads[0], i, _NARROW) for own in classes for i in range(len(own.terms)))
+        return bool(self.masks.arrangement.program.tensors) and not any(source.relations for source in sources)
 
     # -------------------------------------------------------------- masks
 

@@ -64,6 +64,8 @@ def _check_kinds(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
     for name, t in (("q", q), ("k", k), ("v", v)):
         if not isinstance(t, torch.Tensor):
             raise TypeError(f"{name} must be a torch.Tensor; found {type(t).__name__}")
+        if t.layout is not torch.strided or t.is_nested:
+            raise TypeError(f"{name} must be a dense tensor; found one of layout {t.layout}")
         if t.dtype not in FLOATS:
             raise TypeError(f"{name} must be float16, bfloat16, float32 or float64; found {t.dtype}")
     if not q.dtype == k.dtype == v.dtype:

@@ -47,8 +47,7 @@ def _per_head(t: torch.Tensor, heads: int) -> torch.Tensor:
 
 def _only_read(t: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
     """Zeros in place of the keys (or values) that no query of the group reads: 0 · NaN would be NaN."""
-    batch, kv_heads, n, _ = t.shape
-    read = reads.any(dim=2).view(batch, kv_heads, -1, n).any(dim=2)
+    read = reads.any(dim=2).unflatten(1, (t.shape[1], -1)).any(dim=2)
     return torch.where(read[..., None], t, 0)
 
 

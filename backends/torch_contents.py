@@ -23,7 +23,8 @@ def contents(tensors: Mapping[str, Any]) -> Hashable | None:
         t = tensors[name]
         if not isinstance(t, torch.Tensor) or t.device.type != "cpu" or (size := size + t.nbytes) > MOST_BYTES:
             return None
-        found.append((name, t.dtype, tuple(t.shape), t.detach().reshape(-1).view(torch.uint8).numpy().tobytes()))
+        data = t.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        found.append((name, t.dtype, tuple(t.shape), data))
     return tuple(found)
 
 
@@ -43,7 +44,7 @@ class ByContents:
             return make(tensors)
         whole = (key, held)
         if whole not in self._kept:
-            self._kept[whole] = make({name: t.clone() for name, t in tensors.items()})
+            self._kept[whole] = make({name: t.detach().clone() for name, t in tensors.items()})
         self._kept.move_to_end(whole)
         while len(self._kept) > KEPT_PLANS:
             self._kept.popitem(last=False)

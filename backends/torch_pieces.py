@@ -12,8 +12,7 @@ SCORES = {"cpu": 1 << 20, "cuda": 1 << 24}
 """Scores that are held at once, at most, by device type; on a CPU they should stay within the caches."""
 OTHER_SCORES = 1 << 22
 ELEMENTS = 1 << 20
-"""Elements of results that are held at once where no scores are, at most, as far as one row allows. 2^19 to 2^22 took
-the same time, within a tenth, on a CPU with 2 MiB of second-level cache."""
+"""Elements of results that are held at once where no scores are, at most, as far as one row allows."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from patternc.backends.torch_places import Affine, Picked, Places
 from patternc.plan import FULL, Axis
 
 MANY_FULL = 16
-"""Full tiles of a row from which they are computed apart from partial ones. A mask that says nothing costs some 5 % of
-a tile, a merge as much as one tile of 64 keys (both measured on a CPU with AVX-512, head dimension 64)."""
+"""Full tiles of a row from which they are computed apart from partial ones. A mask that says nothing costs a
+small part of a tile, a merge about as much as a tile."""
 NOWHERE = 1 << 62
 LONG = 2
 """Average length of a row's stretches of neighbouring tiles, in tile heights, from which each is a strip of its own: a

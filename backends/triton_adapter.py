@@ -65,7 +65,7 @@ def _stream_of() -> Callable[[int], int]:
 @cache
 def look_ahead() -> Thread:
     """What Triton does once in a process, before it compiles its first kernel or finds that it has been compiled: it
-    reads all of its own files, for a third of a second. This begins with it."""
+    reads all of its own files. This begins with it."""
     thread = Thread(target=_read_triton, daemon=True)
     thread.start()
     return thread
@@ -83,7 +83,9 @@ def prepare(warmups: Sequence[Callable[[], Any]], enter: Callable[[], None]) -> 
     look_ahead().join()
     with ThreadPoolExecutor(_THREADS, initializer=enter) as pool:
         # In a context of its own, for a caller may compile in such a way too, and must not be left doing it.
-        list(pool.map(_load, Context().run(_warmed, warmups, pool)))
+        loaded = list(pool.map(_load, Context().run(_warmed, warmups, pool)))
+    for kernel in loaded:
+        _launch_again(kernel)
 
 
 def _warmed(warmups: Sequence[Callable[[], Any]], pool: ThreadPoolExecutor) -> list[Any]:
@@ -92,8 +94,17 @@ def _warmed(warmups: Sequence[Callable[[], Any]], pool: ThreadPoolExecutor) -> l
         return [warmup() for warmup in warmups]
 
 
-def _load(warmed: Any) -> None:
+def _load(warmed: Any) -> Any:
     """Loads the kernel to the device, and compiles what starts it, which some versions of Triton do in C."""
     kernel = warmed.result(ignore_errors=True) if hasattr(warmed, "result") else warmed
     if isinstance(kernel, import_module("triton.compiler").CompiledKernel):
         _ = kernel.run
+    return kernel
+
+
+def _launch_again(kernel: Any) -> None:
+    """Makes what starts the kernel once more, in this thread alone. Python knows all launchers in C under one name, so
+    that a thread that loads one for the second time may change the one that another thread is just given."""
+    launcher: Any = getattr(kernel, "_run", None)
+    if type(launcher).__name__ == "CudaLauncher":
+        kernel._run = type(launcher)(kernel.src, kernel.metadata)

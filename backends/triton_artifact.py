@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
+from importlib import import_module
 
 import torch
 
 from patternc import ir
+from patternc.analysis.row_keys import is_steady
 from patternc.backends.inputs import check_heads
 from patternc.backends.torch_program import IrPattern
-from patternc.backends.triton_drawn import DrawnPlans
-from patternc.backends.triton_executor import KernelAttention, KernelExecutor
+from patternc.backends.triton_backend import device_name
+from patternc.backends.triton_executor import Enqueued, KernelAttention, KernelExecutor
 from patternc.backends.triton_masks import Masks, structures, title_of
 from patternc.backends.triton_module import source
 from patternc.backends.triton_op import known
@@ -24,25 +26,33 @@ from patternc.printer import text
 def executor(program: ir.Program, heads: int, kv_heads: int) -> KernelExecutor:
     """The one for this program and these heads."""
     check_heads(heads, kv_heads)
-    digest = hashlib.sha256(f"{heads} {kv_heads}\n{text(program)}".encode()).hexdigest()
-    key = f"{program.name} {digest[:32]}"
+    key = key_of(program, heads, kv_heads)
     pattern = IrPattern(program, heads, arranged)
     title = title_of(program, text(program))
     masks = Masks.of(pattern.arrangement)
-    enqueued = DrawnPlans(masks, kv_heads, title)
-    made = known(KernelExecutor(key, pattern, masks, kv_heads, title, partial(tuned_on, key), enqueued))
+    enqueued = _drawn(masks, kv_heads, title) if program.tensors else None
+    made = known(
+        KernelExecutor(key, pattern, masks, kv_heads, title, partial(tuned_on, key), enqueued, is_steady(program))
+    )
     assert isinstance(made, KernelExecutor)
     return made
+
+
+def _drawn(masks: Masks, kv_heads: int, title: str) -> Enqueued:
+    """Plans of run-time tensors; most programs have none, and what makes these takes a while to load."""
+    made: Enqueued = import_module("patternc.backends.triton_drawn").DrawnPlans(masks, kv_heads, title)
+    return made
+
+
+def key_of(program: ir.Program, heads: int, kv_heads: int) -> str:
+    """What the program is known by for these heads."""
+    digest = hashlib.sha256(f"{heads} {kv_heads}\n{text(program)}".encode()).hexdigest()
+    return f"{program.name} {digest[:32]}"
 
 
 def tuned_on(program: str, device: torch.device, dim: int, bits: int) -> Form | None:
     """What was tuned for a device; see `triton_tuned`."""
     return tuned(device_name(device), program, dim, bits)
-
-
-def device_name(device: torch.device) -> str:
-    """The name under which what was tuned is kept."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 class TritonArtifact(KernelAttention):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from patternc import ir
 from patternc.backends.base import CHANNELS
-from patternc.backends.triton_adapter import interpreting, missing
+from patternc.backends.triton_adapter import interpreting, look_ahead, missing
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +37,8 @@ class TritonKernels:
         reasons = device_reasons(device)
         if str(dtype) not in DTYPES:
             reasons.append(f"kernels compute in float16, bfloat16 and float32, not {str(dtype).removeprefix('torch.')}")
+        if str(dtype) == "torch.bfloat16" and interpreting():
+            reasons.append("Triton's interpreter has no products of bfloat16")
         if not reasons:  # only now is Triton imported
             reasons += import_module("patternc.backends.triton_reasons").reasons(program, HEADS_TRIED)
         return reasons
@@ -44,10 +46,17 @@ class TritonKernels:
     def emit(self, program: ir.Program, heads: int, kv_heads: int) -> TritonArtifact:
         if reason := missing():
             raise ValueError(reason)
+        if not interpreting() and import_module("torch").cuda.is_available():
+            look_ahead()
         made: TritonArtifact = import_module("patternc.backends.triton_artifact").TritonArtifact(
             program, heads, kv_heads
         )
         return made
+
+
+def device_name(device: torch.device) -> str:
+    """The name under which what was tuned for a device is kept."""
+    return str(import_module("torch").cuda.get_device_name(device)) if device.type == "cuda" else device.type
 
 
 def device_reasons(device: str) -> list[str]:

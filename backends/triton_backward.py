@@ -1,5 +1,6 @@
-"""The generated kernels of the backward pass by rows of queries: dq walks over keys by query tile, and `prepare` comes
-before all. (dk and dv: triton_backward_keys.) Nothing is added atomically, so same inputs give same bits."""
+"""The generated kernels of the backward pass by rows of queries: dq walks over keys by query tile, and leaves the
+numbers of queries that dk and dv need, too, unless `prepare` has found them. (dk and dv: triton_backward_keys.) Nothing
+is added atomically, so same inputs give same bits."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from patternc.backends.triton_writer import Writer
 POINTERS = "q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, alarm_ptr"
 NUMBERS = (
     "q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row, d_out_batch, d_out_head, d_out_row, "
-    "n, n_q, heads, group, per_follower, early, early_programs, scale, log_scale, seed, threshold, survivor"
+    "n, n_q, heads, group, per_follower, early, early_programs, scale, log_scale, seed, threshold, survivor, "
+    "line_inverse, line_shift"
 )
 
 
@@ -53,7 +55,10 @@ def prepare(w: Writer) -> None:
     ''')
 
 
-QUERY_POINTERS = f"{POINTERS}, dq_ptr, sum_ptr, piece_ptr"
+QUERY_POINTERS = (
+    "q_ptr, k_ptr, v_ptr, d_out_ptr, out_ptr, lse_ptr, d_lse_ptr, log_ptr, delta_ptr, alarm_ptr, dq_ptr, sum_ptr, "
+    "piece_ptr"
+)
 
 
 def backward_queries(w: Writer, s: Structure) -> None:
@@ -78,9 +83,8 @@ def _dq_rows(w: Writer, s: Structure, careful: bool) -> None:
         d_out_home = d_out_ptr + (batch * d_out_batch + head.to(tl.int64) * d_out_head) * ALIGN
         d_out_place = d_out_home + q_line[:, None] * (d_out_row * ALIGN) + dv[None, :]
         d_out = tl.load(d_out_place, mask=q_inside[:, None] & (dv < D_V)[None, :], other=0.0)
-        lse = tl.load(lse_ptr + row, mask=q_inside, other=float("inf"))
-        delta = tl.load(delta_ptr + row, mask=q_inside, other=0.0)
     """)
+    _query_numbers(w, careful)
     keys(w, s, careful)
     w("acc = tl.zeros([TILE_Q, BLOCK_D], tl.float32)")
     key_loops(w, s, careful, lambda w, kind: _dq_tile(w, s, kind))
@@ -93,6 +97,35 @@ def _dq_rows(w: Writer, s: Structure, careful: bool) -> None:
             pieces = piece_ptr + (place * TILE_Q + q_slot)[:, None] * BLOCK_D + d[None, :]
             tl.store(pieces, acc, mask=q_inside[:, None])
         """)
+
+
+def _query_numbers(w: Writer, careful: bool) -> None:
+    """delta and lse as in `prepare`: found here where queries are in one launch only, and left to the kernels of dk and
+    dv. Where several launches would find them, `prepare` has run before."""
+    if careful:
+        _prepared(w)
+        return
+    with w.block("if CHAINED:"):
+        _prepared(w)
+    with w.block("else:"):
+        w("""
+            out_place = out_ptr + row[:, None] * D_V + dv[None, :]
+            out = tl.load(out_place, mask=q_inside[:, None] & (dv < D_V)[None, :], other=0.0)
+            delta = tl.sum(out.to(tl.float32) * d_out.to(tl.float32), 1)
+            if d_lse_ptr is not None:
+                delta -= tl.load(d_lse_ptr + row, mask=q_inside, other=0.0)
+            lse = tl.load(lse_ptr + row, mask=q_inside, other=float("-inf"))
+            lse = tl.where(lse == float("-inf"), float("inf"), lse * LOG2_E)
+            tl.store(log_ptr + row, lse, mask=q_inside)
+            tl.store(delta_ptr + row, delta, mask=q_inside)
+        """)
+
+
+def _prepared(w: Writer) -> None:
+    w("""
+        lse = tl.load(log_ptr + row, mask=q_inside, other=float("inf"))
+        delta = tl.load(delta_ptr + row, mask=q_inside, other=0.0)
+    """)
 
 
 def backward_queries_merge(w: Writer, s: Structure) -> None:
@@ -129,6 +162,7 @@ def _dq_tile(w: Writer, s: Structure, kind: str) -> None:
     """)
     if kind == "careful":
         w("""
+            weight = tl.where(q_inside[:, None], weight, 0.0)  # rows that are none read what nobody may
             d_score = tl.where(weight == 0.0, 0.0, d_score)
             key = tl.where((tl.max(tl.where(weight == 0.0, 0, 1), 0) > 0)[:, None], key, 0.0)
         """)

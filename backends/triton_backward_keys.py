@@ -15,6 +15,7 @@ from patternc.backends.triton_parts import (
     careful_kernel,
     find_work,
     kernel,
+    line_of,
     load,
     loop,
     numbers,
@@ -172,11 +173,7 @@ def _dkv_tile(w: Writer, s: Structure, kind: str, term: int) -> None:
     boxed = s.boxed_queries and kind != "careful"
     tokens(w, s, "q", "base", "q_stride", "q_bits", "q_index")
     if boxed:
-        w("""
-            if BOXES:
-                line = (base - (n - n_q)) // q_stride
-                column = (base - (n - n_q)) % q_stride
-        """)
+        line_of(w, "(base - (n - n_q))", "q_stride")
     load(w, "query", box("q", "head", "TILE_Q, BLOCK_D") if boxed else "", at(s, "q", "q", "d"), "q_inside", CHANNELS)
     _of_slots(w, "lse", "log_box" if boxed else "")
     w("score = tl.dot(key, tl.trans(query), input_precision=PRECISION)")
@@ -188,6 +185,7 @@ def _dkv_tile(w: Writer, s: Structure, kind: str, term: int) -> None:
     _of_slots(w, "delta", "delta_box" if boxed else "")
     if kind == "careful":
         w("""
+            weight = tl.where(q_inside[None, :] & k_inside[:, None], weight, 0.0)
             reads = tl.max(tl.where(weight == 0.0, 0, 1), 0) > 0
             query = tl.where(reads[:, None], query, 0.0)
             d_out = tl.where(reads[:, None], d_out, 0.0)

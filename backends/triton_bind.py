@@ -7,13 +7,15 @@ The values that come with each call have names: the tensors `q`, `k`, `v`, `out`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 
-from patternc.backends.triton_boxes import boxes, flat, offered
+from patternc.backends.triton_boxes import boxes, flat, inverse, offered
 from patternc.backends.triton_chain import KEEPS, READS
 from patternc.backends.triton_launch import Box, Launch, Recipe, Scratch
 from patternc.backends.triton_module import module
@@ -27,6 +29,8 @@ _CAREFUL_PROGRAMS = 128
 """Of a kernel that seldom has anything to do."""
 _ROWS = 64
 """Rows of a program of `prepare`."""
+_WARPGROUP = 64
+"""Queries of a tile from which on four warps compute a product together."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -47,7 +51,7 @@ class Call(NamedTuple):
 
 def forward_recipe(call: Call, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, kept: bool) -> Recipe:
     """Of the forward pass. `kept`: q, k and v start at multiples of 16 bytes, now and in all calls to come."""
-    made = _Pass(call, {"q": q, "k": k, "v": v}, kept)
+    made = _Pass(call, {"q": q, "k": k, "v": v}, kept, partial(_turns, call.schedule))
     given = {"out_ptr": "out", "lse_ptr": "lse", "sum_ptr": "sum"}
     made.sums(call.schedule.by_query, sum=q.shape[:3].numel() * v.shape[3])
     for step in call.schedule.by_query:
@@ -62,14 +66,20 @@ def backward_recipe(
     """Of the backward pass; `tensors` are those of a call that are read, `kept` as in the forward pass."""
     made = _Pass(call, {name: tensors[name] for name in ("q", "k", "v", "d_out")}, kept)
     q, k, v = (tensors[name] for name in ("q", "k", "v"))
-    _prepare(made, tensors)
+    for name in ("log", "delta"):
+        made.scratch.take(name, tensors["lse"].numel())
+    if not queries or any(step.roles for step in call.schedule.by_query):  # else the kernels of dq do that
+        _prepare(made, tensors)
     scales = {"scale": "scale", "log_scale": "log_scale"}
     if queries:
         made.sums(call.schedule.by_query, sum=q.numel())
         for step in call.schedule.by_query:
-            given = {"lse_ptr": "log", "delta_ptr": "delta", "dq_ptr": "dq", "sum_ptr": "sum"}
+            given = {f"{name}_ptr": name for name in ("out", "lse", "log", "delta", "dq", "sum")}
             given |= made.pieces(step, call.schedule.tile_q, piece_ptr=q.shape[3])
-            made.step("backward_queries", "backward_queries", step, {**given, **scales})
+            own: Mapping[str, Any] = {"d_lse_ptr": None}
+            if "d_lse" in tensors:
+                given, own = {**given, "d_lse_ptr": "d_lse"}, {}
+            made.step("backward_queries", "backward_queries", step, {**given, **scales}, own)
     if keys:
         made.sums(call.schedule.by_key, sum=k.numel(), other_sum=v.numel())
         for step in call.schedule.by_key:
@@ -84,25 +94,30 @@ def backward_recipe(
 class _Pass:
     """The launches of a pass, while they are found. `read` are the tensors whose strides kernels take."""
 
-    def __init__(self, call: Call, read: Mapping[str, torch.Tensor], kept: bool) -> None:
-        self.call, self.read, self.kept = call, read, kept
+    def __init__(
+        self, call: Call, read: Mapping[str, torch.Tensor], kept: bool,
+        more: Callable[[Tables], Mapping[str, Any]] = lambda tables: _NOTHING,
+    ) -> None:  # fmt: skip
+        """`more` are arguments that all of its kernels take, of the tables of a grid."""
+        self.call, self.read, self.kept, self._more = call, read, kept, more
         self.scratch, self.launches = Scratch(), list[Launch]()
         self.align = alignment(list(read.values()))
         q, k, v = (read[name] for name in ("q", "k", "v"))
         self.device = q.device
         dim, dim_v = q.shape[3], v.shape[3]
-        self._numbers: dict[str, Any] = {
-            "n": k.shape[2], "n_q": q.shape[2], "heads": q.shape[1], "group": q.shape[1] // k.shape[1],
+        lengths = lengths_of(read, self.align)
+        self._lengths = {name: name for name in lengths} if call.schedule.few else {}
+        """The numbers that differ from call to call: in a stretch of lengths."""
+        self._numbers: dict[str, Any] = {} if call.schedule.few else lengths
+        self._numbers |= {
+            "n_q": q.shape[2], "heads": q.shape[1], "group": q.shape[1] // k.shape[1],
             "threshold": signed(min(int(call.dropout_p * 2**32), _MASK)),
-            "survivor": 0.0 if call.dropout_p == 1 else 1 / (1 - call.dropout_p),
+            "survivor": 0.0 if call.dropout_p == 1 else 1 / (1 - call.dropout_p), **inverse(1),
         }  # fmt: skip
-        for side, t in read.items():
-            for axis, stride in zip(("batch", "head", "row"), t.stride(), strict=False):
-                self._numbers[f"{side}_{axis}"] = stride // self.align
         self._constants: dict[str, Any] = {
             "D": dim, "D_V": dim_v, "BLOCK_D": block(dim), "BLOCK_DV": block(dim_v),
             "TILE_Q": call.schedule.tile_q, "TILE_K": call.schedule.tile_k, "ALIGN": self.align,
-            "LONG": _long(read), "PRECISION": call.precision, "DROPOUT": call.dropout_p > 0,
+            "LONG": _long(read, call.schedule.n), "PRECISION": call.precision, "DROPOUT": call.dropout_p > 0,
         }  # fmt: skip
 
     def recipe(self) -> Recipe:
@@ -128,33 +143,45 @@ class _Pass:
         rows = call.schedule.tile_k if name == "backward_keys" else call.schedule.tile_q
         self.scratch.take("spoilt", tables.programs * rows, torch.int8)
         given = {f"{side}_ptr": side for side in self.read} | {"alarm_ptr": "alarm", "seed": "seed"} | dict(given)
-        given |= step.drawn
+        given |= {**step.drawn, **self._lengths}
         bound = {
             **self._numbers, **self._constants, **step.pointers, **_batch_strides(step), **own,
-            "LAUNCH_COLUMNS": len(launch_columns(step.structure)), "CUT": tables.merge is not None,
+            "LAUNCH_COLUMNS": len(launch_columns(step.structure)),
+            "CUT": tables.merge is not None or tables.turns is not None,
             "CHAINED": step.roles > 0, "READS": step.roles & READS > 0, "KEEPS": step.roles & KEEPS > 0,
         }  # fmt: skip
-        chosen = call.options.get(name) or options(name, *self._width(), step.roles > 0, tables.tiles)
-        found, none = self._boxes(name, step, given, own)
+        chained = step.roles > 0 and tables.turns is None
+        chosen = self._sound(name, call.options.get(name) or options(name, *self._width(), chained, tables.tiles))
+        found, beside = self._boxes(name, step, given, own)
         spoilt = {**given, "spoilt_ptr": "spoilt"}
         kernels = module(step.structure)
-        self._add(getattr(kernels, function), tables, {**bound, **none, "BOXES": bool(found)}, spoilt, chosen, found)
+        self._add(getattr(kernels, function), tables, {**bound, **beside, "BOXES": bool(found)}, spoilt, chosen, found)
         careful = {**bound, "programs": tables.programs, "BOXES": False}
         most = min(tables.programs, _CAREFUL_PROGRAMS)
         self._add(getattr(kernels, f"{function}_careful"), tables, careful, spoilt, CAREFUL, programs=most)
         if tables.merge is not None:
             merge = getattr(kernels, f"{function}_merge")
-            self._add(merge, tables.merge, {**bound, "BOXES": False}, given, chosen)
+            self._add(merge, tables.merge, {**bound, "BOXES": False}, {**given, **step.drawn_merge}, chosen)
 
     def _add(
         self, kernel: Any, tables: Tables, bound: Mapping[str, Any], given: Mapping[str, str], compiled: Options,
         found: Mapping[str, Box] | None = None, programs: int | None = None,
     ) -> None:  # fmt: skip
         own = {
-            **bound, **_tables(tables), "num_warps": compiled.warps, "num_stages": compiled.stages,
-            "maxnreg": compiled.registers,
+            **bound, **_tables(tables), **self._more(tables), "num_warps": compiled.warps,
+            "num_stages": compiled.stages, "maxnreg": compiled.registers,
         }  # fmt: skip
+        own["ALIKE"] &= "followers" not in given  # else each has as many items as the call needs
         self.launches.append(Launch(kernel, tables.programs if programs is None else programs, own, given, found or {}))
+
+    def _sound(self, name: str, chosen: Options) -> Options:
+        """Options of which the assembler makes the right code. With four warps, where values of 16 bits are narrower
+        than keys and rows start anywhere, ptxas 12.8 and 13.1 take a wrong register for the place of values in shared
+        memory: outputs are wrong from the 17th key of a tile on."""
+        narrow = self._constants["BLOCK_DV"] < self._constants["BLOCK_D"] and self.align == 1
+        if name != "forward" or not narrow or self._width()[1] > 16 or self.call.schedule.tile_q < _WARPGROUP:
+            return chosen
+        return replace(chosen, warps=max(8, chosen.warps), registers=None)
 
     def _width(self) -> tuple[int, int]:
         """The channels of the wider tile, and the bits of each."""
@@ -163,14 +190,15 @@ class _Pass:
 
     def _boxes(
         self, name: str, step: Step, given: Mapping[str, str], own: Mapping[str, Any]
-    ) -> tuple[dict[str, Box], dict[str, None]]:
-        """The tensor descriptors that a kernel takes; or, if it may not use them, None for each."""
+    ) -> tuple[dict[str, Box], Mapping[str, Any]]:
+        """The tensor descriptors that a kernel takes, and the numbers beside them; or, if it may not use them, None for
+        each."""
         s, schedule, keys = step.structure, self.call.schedule, name == "backward_keys"
         wanted, possible = (("q", "d_out"), s.boxed_queries) if keys else (("k", "v"), s.boxed_keys)
         if not possible:
             return {}, {}
         none = dict.fromkeys(f"{array}_box" for array in (*wanted, *(("log", "delta") if keys else ())))
-        if not self.kept or not (offered(self.device) if self.call.boxes is None else self.call.boxes):
+        if not self.kept or schedule.few or not (offered(self.device) if self.call.boxes is None else self.call.boxes):
             return {}, none
         main = "k0" if s.one_layout else "main"
         side, tile, first = ("q", schedule.tile_q, schedule.n - schedule.n_q) if keys else (main, schedule.tile_k, 0)
@@ -185,14 +213,12 @@ class _Pass:
                 "log_box": flat(given["lse_ptr"], count, tile),
                 "delta_box": flat(given["delta_ptr"], count, tile),
             }
-        return (found, {}) if found else ({}, none)
+        return (found, inverse(found[f"{wanted[0]}_box"].shape[3])) if found else ({}, none)
 
 
 def _prepare(made: _Pass, tensors: Mapping[str, torch.Tensor]) -> None:
     """lse in base 2 and delta, as kernels want them: `log` and `delta`."""
     lse, d_out, dim_v = tensors["lse"], tensors["d_out"], tensors["v"].shape[3]
-    for name in ("log", "delta"):
-        made.scratch.take(name, lse.numel())
     align = alignment([d_out])
     strides = {f"d_out_{axis}": d_out.stride(i) // align for i, axis in enumerate(("batch", "head", "row"))}
     bound = {
@@ -231,8 +257,27 @@ def _tables(grid: Tables) -> dict[str, Any]:
     return {
         "followers": grid.followers, "items": grid.items, "runs": grid.runs, "launches": grid.launches,
         "roles": grid.roles, "index": grid.index, "per_follower": grid.per_follower,
-        "early": grid.early, "early_programs": grid.early * len(grid.followers), "ALIKE": len(grid.numbers) == 1,
+        "early": grid.early, "early_programs": grid.early * len(grid.followers),
+        "ALIKE": len(grid.numbers) == 1 and grid.turns is None,
     }  # fmt: skip
+
+
+def _turns(schedule: Schedule, grid: Tables) -> dict[str, Any]:
+    """What kernels of the forward pass take beside the tables."""
+    few = grid.turns is not None
+    return {
+        "turns": grid.turns if few else grid.index, "room": schedule.n, "span": schedule.n_q, "longest": grid.longest,
+        "FEW": few, "MEMBERS": grid.beside,
+    }  # fmt: skip
+
+
+def lengths_of(read: Mapping[str, torch.Tensor], align: int) -> dict[str, int]:
+    """The number of keys, and strides in `align` elements, of a call's tensors."""
+    found = {"n": read["k"].shape[2]}
+    for side, t in read.items():
+        batch, head, row, _ = t.stride()
+        found |= {f"{side}_batch": batch // align, f"{side}_head": head // align, f"{side}_row": row // align}
+    return found
 
 
 def _batch_strides(step: Step) -> dict[str, int]:
@@ -241,9 +286,10 @@ def _batch_strides(step: Step) -> dict[str, int]:
     return {f"{name}_batch": step.pointers[name].stride(0) for name, argument in found if argument.batched}
 
 
-def _long(read: Mapping[str, torch.Tensor]) -> bool:
-    """Whether places within a tile may exceed 32 bits."""
-    return any(t.shape[2] * t.stride(2) >= 1 << 31 for t in read.values())
+def _long(read: Mapping[str, torch.Tensor], n: int) -> bool:
+    """Whether places within a tile may exceed 32 bits, at up to n keys."""
+    rows = {"k": n, "v": n}
+    return any(rows.get(name, t.shape[2]) * t.stride(2) >= 1 << 31 for name, t in read.items())
 
 
 def block(dim: int) -> int:

@@ -39,6 +39,16 @@ def boxes(
     return {f"{name}_box": _box(name, t, shape[0], shape[1], tile) for name, t in tensors.items()}
 
 
+def inverse(stride: int) -> dict[str, int]:
+    """By what kernels multiply a number below 2^31, and by how many bits they then shift it, to divide it by a stride.
+
+    That is exact: Granlund and Montgomery, "Division by invariant integers using multiplication", 1994. The factor lies
+    between 2^31 and 2^32, so that its type is the same for all strides.
+    """
+    shift = 31 + (stride - 1).bit_length()
+    return {"line_inverse": -(-(1 << shift) // stride), "line_shift": shift}
+
+
 def flat(name: str, count: int, tile: int) -> Box:
     """Of so many elements, of which `tile` neighbouring ones are read at a time."""
     return Box(name, [count], [1], [tile])

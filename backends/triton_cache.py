@@ -13,21 +13,23 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
+from typing import Any
 
 MOST_BYTES = 64 << 20
 """What files may take together before the least recently used ones are removed: some thousand modules."""
 _FORGOTTEN = 3600.0
 """Seconds after which an unfinished file belongs to a process that died."""
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def module_of(text: str) -> ModuleType:
-    """The module with this source; the same one for the same text."""
+def module_of(text: str, given: Mapping[str, Any] = _NOTHING) -> ModuleType:
+    """The module with this source; the same one for the same text. It uses the names `given` without defining them."""
     name = "patternc_" + hashlib.sha256(text.encode()).hexdigest()[:24]
     if name in sys.modules:
         return sys.modules[name]
@@ -37,6 +39,7 @@ def module_of(text: str) -> ModuleType:
     assert spec is not None
     made = module_from_spec(spec)
     made.__file__ = str(path)
+    made.__dict__.update(given)
     sys.modules[name] = made  # triton looks functions up by their module
     try:
         exec(compile(text, str(path), "exec"), made.__dict__)

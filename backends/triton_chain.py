@@ -31,7 +31,7 @@ def chain(rows: Sequence[tuple[Axis, torch.Tensor]], tokens: range) -> tuple[tup
     whether all of the `tokens` are written."""
     if len(rows) == 1 and not rows[0][0].layout.listed:
         return (Link(0),), True
-    held = torch.stack([_row_of(axis, tokens, counts.device) for axis, counts in rows])
+    held = torch.stack([row_of(axis, tokens, counts.device) for axis, counts in rows])
     filled = torch.stack([(row >= 0) & (c[row.clamp(min=0)] > 0) for row, (_, c) in zip(held, rows, strict=True)])
     idle = (held >= 0) & ~filled.any(0)
     idle &= idle.long().cumsum(0) == 1  # the first that holds a token without any tile writes it
@@ -52,7 +52,7 @@ def chain(rows: Sequence[tuple[Axis, torch.Tensor]], tokens: range) -> tuple[tup
     return tuple(links), complete
 
 
-def _row_of(axis: Axis, tokens: range, device: torch.device) -> torch.Tensor:
+def row_of(axis: Axis, tokens: range, device: torch.device) -> torch.Tensor:
     """The tile row of each token, -1 for those that the axis leaves out."""
     if axis.index is None:
         return torch.as_tensor(axis.slots(torch.arange(tokens.start, tokens.stop, device=device))) // axis.tile

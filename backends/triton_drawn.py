@@ -6,9 +6,9 @@ in tables of the call's own. Nothing waits for the device, so that a CUDA graph 
 what the tensors hold then.
 
 Tiles are judged by the least and greatest elements that the tensors have in them; no cell is looked at. Rows are done
-in the order of their candidates, and none is cut. Programs with covers or selections stay with the planner that waits,
-for those are counted; so do those that compute with run-time tensors what triton_trace does not know, and lengths with
-more than MOST_PLACES candidates.
+in the order of their candidates; those that turn out too long for one processor are cut (triton_cuts). Programs with
+covers or selections stay with the planner that waits, for those are counted; so do those that compute with run-time
+tensors what triton_trace does not know, and lengths with more than MOST_PLACES candidates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from patternc.analysis.fixed import STATIC, UnknownElementError, UnknownTable
+from patternc.analysis.fixed import UnknownElementError, UnknownTable
 from patternc.analysis.tiles import TooMuchWorkError
 from patternc.backends.inputs import Declared
 from patternc.backends.triton_launch import Recipe, Scratch
@@ -28,7 +28,8 @@ from patternc.backends.triton_lists import Listings, listings
 from patternc.backends.triton_looked import Look, look
 from patternc.backends.triton_majors import Major, major, split, worst
 from patternc.backends.triton_mask_arguments import table_name
-from patternc.backends.triton_plans import Bound, Masks, Ready, grids
+from patternc.backends.triton_plans import Bound, Masks, Ready, grids, processors
+from patternc.backends.triton_static import STATIC
 from patternc.backends.triton_trace import TracedArrays, TracedTensor
 from patternc.backends.triton_traced import Elements, plain
 from patternc.backends.triton_values import UntraceableError
@@ -104,8 +105,6 @@ class DrawnPlans:
         """The grids of a call, of which the device fills the tables; or why the planner that waits has to make them.
         `tensors` are checked; `types` are those that they had before, which bound their elements."""
         if not enqueued(device):
-            return f"a {device.type} device does not work by itself"
-        if not enqueued(device):
             return "the host does not run ahead of this device"
         shapes = tuple((t.shape, t.stride(), types[name], t.data_ptr() % 16) for name, t in tensors.items())
         key = (n, n_q, batch, device, tile, shapes)
@@ -130,7 +129,7 @@ class DrawnPlans:
         self, declared: Sequence[Declared], tensors: Mapping[str, torch.Tensor], types: Mapping[str, torch.dtype],
         n: int, n_q: int, batch: int, device: torch.device, tile: tuple[int, int],
     ) -> Template:  # fmt: skip
-        unknown = {d.name: UnknownTable(d.element, tuple(tensors[d.name].shape)) for d in declared}
+        unknown = {d.name: UnknownTable(d.element, tuple(tensors[d.name].shape), STATIC) for d in declared}
         meanings = self._masks.meanings(n, n_q, unknown, STATIC)
         if self._counts(meanings):
             raise UntraceableError("covers and selections are counted")
@@ -185,7 +184,7 @@ def _template(
     names = {f"table_{table_name(d.name)}": d.name for d in declared}
     schedule = ready.schedule
     by_query, by_key = (
-        major(name, steps, made, ready.plan, lists, names, device)
+        major(name, steps, made, ready.plan, lists, names, device, processors(device))
         for name, steps in (("by_query", schedule.by_query), ("by_key", schedule.by_key))
     )
     schedule = replace(schedule, by_query=by_query.steps, by_key=by_key.steps, recipes={})

@@ -10,21 +10,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from patternc.backends.triton_op import Executor, attention_backward
 
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
+_NEGATED = torch.Tensor.is_neg
 _MODES = getattr(torch._C, "_len_torch_dispatch_stack", None)
 _TRANSFORMS = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", None)
 
 
 def is_plain(*tensors: torch.Tensor) -> bool:
-    """Whether nothing looks at operators as they are called: no trace, no mode, no transform, no subclass."""
+    """Whether nothing looks at operators as they are called: no trace, no mode, no transform, no subclass, and no view
+    that stands for the negative of what is in memory."""
     if torch.compiler.is_compiling() or _MODES is None or _TRANSFORMS is None:
         return False
+    if getattr(forward_ad, "_current_level", -1) >= 0:
+        _refuse_tangents(tensors)
     if _MODES() or _TRANSFORMS() is not None:
         return False
-    return _PLAIN.issuperset(map(type, tensors))
+    return _PLAIN.issuperset(map(type, tensors)) and True not in map(_NEGATED, tensors)
+
+
+def _refuse_tangents(tensors: Sequence[torch.Tensor]) -> None:
+    """Derivatives in forward mode, which operators would lose in silence."""
+    given = [t for t in tensors if isinstance(t, torch.Tensor)]
+    if any(forward_ad.unpack_dual(t).tangent is not None for t in given):
+        raise RuntimeError("attention has no forward-mode derivatives; the reference backend has them")
 
 
 def plain_attention(
@@ -57,7 +69,8 @@ class _Attention(torch.autograd.Function):
         queries, *keys = ctx.needs_input_grad[1:4]
         if d_out is None and d_lse is None:
             return None, None, None, None, *none
-        d_out = torch.zeros_like(out) if d_out is None else d_out
+        d_out = torch.zeros_like(out) if d_out is None else d_out.resolve_neg()
+        d_lse = None if d_lse is None else d_lse.resolve_neg()
         scale, dropout_p, seed = ctx.numbers
         given = (q, k, v, out, lse, d_out, d_lse, tensors)
         if torch.is_grad_enabled():  # create_graph=True: the operator refuses what follows

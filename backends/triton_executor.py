@@ -19,11 +19,12 @@ from patternc.backends.inputs import Declared, check_options, check_qkv, check_t
 from patternc.backends.torch_run import Pattern
 from patternc.backends.triton_adapter import interpreting, look_ahead
 from patternc.backends.triton_eager import is_plain, plain_attention
-from patternc.backends.triton_known import Known, aligned_all, call_key
+from patternc.backends.triton_few import few_ready, longest_of, suits
+from patternc.backends.triton_known import Known, KnownFew, aligned_all, call_key, few_key
 from patternc.backends.triton_op import as_tensor, attention
 from patternc.backends.triton_options import Form
 from patternc.backends.triton_plans import Masks, Ready, ready, tile_of
-from patternc.backends.triton_run import Call, backward, forward, usable
+from patternc.backends.triton_run import Call, backward, forward, forward_few, usable
 
 KEPT_PLANS = 8
 """Lengths whose plans are kept."""
@@ -68,9 +69,11 @@ class KernelExecutor:
 
     def __init__(
         self, key: str, pattern: Pattern, masks: Masks, kv_heads: int, title: str = "", tuned: Tuned | None = None,
-        enqueued: Enqueued | None = None,
+        enqueued: Enqueued | None = None, steady: bool = False,
     ) -> None:  # fmt: skip
         self.key, self.pattern, self.masks, self.kv_heads, self.title = key, pattern, masks, kv_heads, title
+        self.steady = steady
+        """Whether the program keeps the same pairs at all lengths, and reads no tensors; see triton_few."""
         self._tuned, self._enqueued = tuned, enqueued
         if torch.cuda.is_available() and not interpreting():
             look_ahead()
@@ -79,6 +82,7 @@ class KernelExecutor:
         """How many plans were made."""
         self._declared: dict[int, list[Declared]] = {}
         self._kept: OrderedDict[tuple[Any, ...], Ready] = OrderedDict()
+        self._few: OrderedDict[tuple[Any, ...], Ready | None] = OrderedDict()
         self._drawn: OrderedDict[int, tuple[_Seen, tuple[Any, ...], Ready]] = OrderedDict()
 
     # -------------------------------------------------------------- the passes
@@ -89,6 +93,10 @@ class KernelExecutor:
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         """See `triton_op.Executor`."""
         with _on(q):
+            few = self.few(q, k, v)
+            if few is not None:
+                call = Call(few.schedule, 1.0, dropout_p, options=self.form(q, v).options)
+                return forward_few(call, usable(q), usable(k), usable(v), scale, seed)
             made = self.ready(q, k, v, tensors)
             call = Call(made.schedule, scale, dropout_p, seed, options=self.form(q, v).options)
             return forward(call, usable(q), usable(k), usable(v), made.tables("by_query"))
@@ -150,6 +158,30 @@ class KernelExecutor:
                 self._drawn.popitem(last=False)
         return found
 
+    def few(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Ready | None:
+        """The grids of a call of a few queries, which serve other lengths too; None for other calls, and for programs
+        that do not admit the longest of these lengths. They compute the forward pass alone."""
+        n, n_q = k.shape[2], q.shape[2]
+        if not self.steady or not suits(n, n_q):
+            return None
+        tile = self.form(q, v).tile
+        key = (longest_of(n), n_q, q.shape[0], q.device, tile)
+        if key in self._few:
+            return self._few[key]
+        found = self._few[key] = self._make_few(*key)
+        while len(self._few) > KEPT_PLANS:
+            self._few.popitem(last=False)
+        return found
+
+    def _make_few(self, n: int, n_q: int, batch: int, device: torch.device, tile: tuple[int, int]) -> Ready | None:
+        shapes: dict[str, Any] = {"n": n, "n_q": n_q, "batch": batch, "device": device, "tile": tile}
+        try:
+            made = few_ready(self.masks, kv_heads=self.kv_heads, title=self.title, **shapes)
+        except ValueError:  # its integers may overflow at a length beyond that of the call
+            return None
+        self.planned += 1
+        return made
+
     def _declared_at(self, n: int) -> list[Declared]:
         """The run-time tensors at a length; to find them takes longer than to enqueue a plan."""
         if n not in self._declared:
@@ -195,7 +227,7 @@ class KernelAttention:
     def __init__(self, executor: KernelExecutor, names: Sequence[str]) -> None:
         self.executor, self.heads, self.kv_heads = executor, executor.pattern.heads, executor.kv_heads
         self._key, self._names, self._handle = executor.key, tuple(names), as_tensor(executor.key)
-        self._known: dict[tuple[Any, ...], Known] = {}
+        self._known: dict[tuple[Any, ...], Known | KnownFew] = {}
         self.changing = False
         """Whether it stands in for another pattern, in graphs of torch.compile that were made for that one."""
 
@@ -224,6 +256,8 @@ class KernelAttention:
             raise ValueError(f"the triton backend takes head dimensions up to {MOST_CHANNELS}; found {found}")
         if q.dtype == torch.float64:
             raise ValueError("the triton backend takes float16, bfloat16 and float32; found torch.float64")
+        if q.dtype == torch.bfloat16 and not torch.compiler.is_compiling() and interpreting():
+            raise ValueError("Triton's interpreter has no products of bfloat16")
         if scale <= 0:  # kernels take the greatest score before they scale
             q, scale = q * (-1.0 if scale < 0 else 0.0), -scale or 1.0
         drawn = _seed(seed, dropout_p)
@@ -244,7 +278,7 @@ class KernelAttention:
         """A call like one that is known, if it is one."""
         if type(dropout_p) is not float or not (scale is None or (type(scale) is float and 0 < scale < math.inf)):
             return None
-        known = self._known.get(call_key(q, k, v, dropout_p))
+        known = self._known.get(self._key_of(q, k, v, dropout_p))
         if known is None or not aligned_all(q, k, v) or _on(q) is not _HERE:
             return None
         drawn = _seed(seed, dropout_p)
@@ -257,9 +291,18 @@ class KernelAttention:
             return
         if len(self._known) >= KEPT_PLANS:
             self._known.clear()
-        made = self.executor.ready(q, k, v, ())
+        few = self.executor.few(q, k, v)
+        made = self.executor.ready(q, k, v, ()) if few is None else few
         call = Call(made.schedule, 1.0, float(dropout_p), options=self.executor.form(q, v).options)
-        self._known[call_key(q, k, v, float(dropout_p))] = Known(self.executor, call, q, k, v)
+        if few is None:
+            self._known[call_key(q, k, v, call.dropout_p)] = Known(self.executor, call, q, k, v)
+        else:
+            self._known[self._key_of(q, k, v, call.dropout_p)] = KnownFew(self.executor, call, q)
+
+    def _key_of(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout_p: float) -> tuple[Any, ...]:
+        """What the call has in common with others."""
+        few = few_key(q, k, v, dropout_p) if self.executor.steady else None
+        return call_key(q, k, v, dropout_p) if few is None else few
 
     def _in_order(self, tensors: Mapping[str, Any], n: int, batch: int, device: torch.device) -> list[torch.Tensor]:
         """The run-time tensors as the program declares them; those of NumPy are copied, wrong names are an error."""

@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 from patternc.backends.triton_chain import KEEPS, READS, WRITES
-from patternc.backends.triton_parts import careful_kernel, kernel, mask_call, masked, numbers, spoilt, whole
+from patternc.backends.triton_parts import Turns, careful_kernel, kernel, mask_call, masked, numbers, spoilt, whole
 from patternc.backends.triton_queries import (
+    few_query_places,
     key_load,
     key_loops,
     key_tokens,
     keys,
-    query_places,
     query_tile,
     value_load,
 )
 from patternc.backends.triton_structure import Structure
 from patternc.backends.triton_writer import Writer
 
-POINTERS = "q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, sum_ptr, alarm_ptr, piece_ptr, piece_best_ptr, piece_total_ptr"
+POINTERS = (
+    "q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, sum_ptr, alarm_ptr, piece_ptr, piece_best_ptr, piece_total_ptr, turns"
+)
 NUMBERS = (
     "q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row, "
-    "n, n_q, heads, group, per_follower, early, early_programs, scale, seed, threshold, survivor"
+    "n, n_q, heads, group, per_follower, early, early_programs, scale, seed, threshold, survivor, line_inverse, "
+    "line_shift, room, span, longest"
 )
+_ITEMS, _ROWS = Turns("number // longest", "number % longest"), Turns("number", "0")
+"""Of programs for each item, and of merges, one for each row."""
 
 
 def forward(w: Writer, s: Structure) -> None:
     """The kernel `forward`."""
     boxes = ", k_box, v_box" if s.boxed_keys else ""
-    with kernel(w, s, "forward", f"{POINTERS}, spoilt_ptr{boxes}", NUMBERS, "q_base"):
+    with kernel(w, s, "forward", f"{POINTERS}, spoilt_ptr{boxes}", NUMBERS, "q_base", _ITEMS):
         _rows(w, s, careful=False)
 
 
 def forward_careful(w: Writer, s: Structure) -> None:
     """The kernel `forward_careful`."""
-    with careful_kernel(w, s, "forward", POINTERS, NUMBERS, "q_base", "TILE_Q"):
+    with careful_kernel(w, s, "forward", POINTERS, NUMBERS, "q_base", "TILE_Q", _ITEMS):
         _rows(w, s, careful=True)
 
 
 def _rows(w: Writer, s: Structure, careful: bool) -> None:
-    whole(w)
+    whole(w, _ITEMS)
     numbers(w, s)
-    query_places(w, s, careful)
-    query_tile(w, s)
+    few_query_places(w, s, careful)
+    query_tile(w, s, "q_head_line[:, None] * ALIGN")
     keys(w, s, careful)
     state(w, "whole")
     key_loops(w, s, careful, lambda w, kind: _tile(w, s, kind))
@@ -59,11 +64,16 @@ def _rows(w: Writer, s: Structure, careful: bool) -> None:
 
 def forward_merge(w: Writer, s: Structure) -> None:
     """The kernel `forward_merge`: the pieces of a row, in order."""
-    with kernel(w, s, "forward_merge", POINTERS, NUMBERS, "q_base"):
+    with kernel(w, s, "forward_merge", POINTERS, NUMBERS, "q_base", _ROWS):
         numbers(w, s)
-        query_places(w, s)
+        few_query_places(w, s)
         state(w, "True")
-        w("first = tl.load(follower + 7) + tl.load(item + 1)")
+        w("""
+            if FEW:
+                first = (owner * per_follower + number) * longest
+            else:
+                first = tl.load(follower + 7) + tl.load(item + 1)
+        """)
         with w.block("for piece in range(tl.load(item + 2)):"):
             w("""
                 place = (first + piece).to(tl.int64) * TILE_Q + q_slot
@@ -98,32 +108,43 @@ def state(w: Writer, reads: str) -> None:
 
 
 def _tile(w: Writer, s: Structure, kind: str) -> None:
+    """One tile of keys. `acc` fades while the weights are computed, and these are summed up while their product is: on
+    tensor cores a product runs on beside what follows it."""
     key_tokens(w, s, kind)
     key_load(w, s, kind)
     w("score = tl.dot(query, tl.trans(key), input_precision=PRECISION)")
-    scores(w, s, kind)
+    scores(w, s, kind, head="mask_head")
     scaled = "score" if s.bag else "score * scale"
     w(f"""
         top = tl.maximum(best, tl.max({scaled.replace(" * scale", "")}, 1){"" if s.bag else " * scale"})
         level = tl.where(top == float("-inf"), 0.0, top)  # a row may have seen no key yet
-        weight = tl.exp2({scaled} - level[:, None])
         fade = tl.exp2(best - level)
-        total = total * fade + tl.sum(weight, 1)
+        acc *= fade[:, None]
+        weight = tl.exp2({scaled} - level[:, None])
         best = top
     """)
     if kind == "careful":
-        w("read = tl.max(tl.where(weight == 0.0, 0, 1), 0) > 0")
+        w("""
+            weight = tl.where(q_inside[:, None], weight, 0.0)  # rows that are none read what nobody may
+            read = tl.max(tl.where(weight == 0.0, 0, 1), 0) > 0
+        """)
     w("""
+        kept = weight
         if DROPOUT:
-            weight *= survivors(seed, threshold, survivor, batch, head, q[:, None], k[None, :])
+            kept = weight * survivors(seed, threshold, survivor, batch, mask_head, q[:, None], k[None, :])
     """)
     value_load(w, s, kind)
     if kind == "careful":
         w("value = tl.where(read[:, None], value, 0.0)")
-    w("acc = tl.dot(weight.to(value.dtype), value, acc * fade[:, None], input_precision=PRECISION)")
+    w("""
+        acc = tl.dot(kept.to(value.dtype), value, acc, input_precision=PRECISION)
+        total = total * fade + tl.sum(weight, 1)
+    """)
 
 
-def scores(w: Writer, s: Structure, kind: str, q: str = "q[:, None]", k: str = "k[None, :]") -> None:
+def scores(
+    w: Writer, s: Structure, kind: str, q: str = "q[:, None]", k: str = "k[None, :]", head: str = "head"
+) -> None:
     """Scores where nothing is to be read are -inf; of a bag, scores are scaled and have log M added."""
     if s.bag:
         w("score = score * scale + tl.load(run + 3).to(tl.float32, bitcast=True)")
@@ -131,9 +152,9 @@ def scores(w: Writer, s: Structure, kind: str, q: str = "q[:, None]", k: str = "
 
     def apply(w: Writer, t: int) -> None:
         w(
-            f"m = {mask_call(s, t, q, k)} & {inside}"
+            f"m = {mask_call(s, t, q, k, head)} & {inside}"
             if not s.bag
-            else f"m = tl.where({inside}, {mask_call(s, t, q, k)}, 0)"
+            else f"m = tl.where({inside}, {mask_call(s, t, q, k, head)}, 0)"
         )
         if s.bag:
             w('score = tl.where(m > 0, score + tl.log2(m.to(tl.float32)), float("-inf"))')

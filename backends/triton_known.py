@@ -1,5 +1,6 @@
-"""Calls like an earlier one: tensors of the same shapes, strides and dtypes, at other places. What is checked and
-looked up for the first of them takes longer on the host than a short kernel on the device, and comes out the same."""
+"""Calls like an earlier one: tensors of the same shapes, strides and dtypes, at other places, or a few queries whose
+numbers of keys share a plan. What is checked and looked up for the first of them takes longer on the host than a short
+kernel on the device, and comes out the same."""
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ from typing import Any
 
 import torch
 
+from patternc.backends.triton_few import longest_of, suits
 from patternc.backends.triton_launch import Recipe
 from patternc.backends.triton_op import Executor
 from patternc.backends.triton_run import (
     Call,
     backward_pass,
+    forward_few,
     forward_pass,
     gradients_of,
     numbers_of_call,
@@ -26,6 +29,18 @@ def call_key(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout_p: float
     return (
         q.shape, k.shape, v.shape, q.stride(), k.stride(), v.stride(), q.dtype, k.dtype, v.dtype, q.device, k.device,
         v.device, dropout_p,
+    )  # fmt: skip
+
+
+def few_key(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout_p: float) -> tuple[Any, ...] | None:
+    """What calls of a few queries must have in common; None for other calls."""
+    if not q.ndim == k.ndim == v.ndim == 4 or not suits(k.shape[2], q.shape[2]) or k.shape[2] != v.shape[2]:
+        return None
+    if any(t.stride(3) != 1 for t in (q, k, v)):
+        return None
+    return (
+        longest_of(k.shape[2]), q.shape, *k.shape[:2], k.shape[3], *v.shape[:2], v.shape[3], q.dtype, k.dtype, v.dtype,
+        q.device, k.device, v.device, dropout_p,
     )  # fmt: skip
 
 
@@ -82,3 +97,26 @@ class Known:
         if d_lse is not None and (d_lse.dtype != torch.float32 or not d_lse.is_contiguous()):
             return False
         return given["out"].is_contiguous() and given["lse"].is_contiguous() and aligned_all(*given.values())
+
+
+class KnownFew:
+    """An executor of calls of a few queries that have a `few_key` in common; see `triton_op.Executor`. Gradients are
+    computed by the plan of the call's own length."""
+
+    def __init__(self, executor: Executor, call: Call, q: torch.Tensor) -> None:
+        self.key, self._executor, self._call = executor.key, executor, call
+        self.scale = 1 / math.sqrt(q.shape[3])
+
+    def forward(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tensors: Sequence[torch.Tensor], scale: float,
+        dropout_p: float, seed: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        return forward_few(self._call, q, k, v, scale, seed)
+
+    def backward(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor, lse: torch.Tensor,
+        d_out: torch.Tensor, d_lse: torch.Tensor | None, tensors: Sequence[torch.Tensor], scale: float,
+        dropout_p: float, seed: int, queries: bool, keys: bool,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
+        others = (tensors, scale, dropout_p, seed, queries, keys)
+        return self._executor.backward(q, k, v, out, lse, d_out, d_lse, *others)

@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 
-from patternc.analysis.arrays import NUMPY
-from patternc.backends.triton_cache import module_of
 from patternc.backends.triton_launch import Launch
+from patternc.backends.triton_static import STATIC
 from patternc.backends.triton_trace import TracedArrays, TracedIndex, TracedList
-from patternc.backends.triton_traced import ARGUMENTS, Elements, given, head
+from patternc.backends.triton_traced import ARGUMENTS, Elements, given, head, traced_module
 from patternc.backends.triton_values import Kernel
 from patternc.backends.triton_writer import Writer
 from patternc.plan import LISTED, Axis
@@ -54,7 +53,7 @@ class Listing:
             "num_warps": 8,
         }  # fmt: skip
         values = {**given(self.kernel), **{name: name for name in ("lists", "ranks", "lengths")}}
-        return Launch(module_of(self.text).listing, self.rows, bound, values)
+        return Launch(traced_module(self.text).listing, self.rows, bound, values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +98,7 @@ def listings(meanings: Any, xp: TracedArrays, tile: tuple[int, int]) -> Listings
 
 def _listing(found: TracedList, before: Sequence[Listing], start: int, n: int, tile: int, rows: int) -> Listing:
     room = -(-(n - start) // tile) * tile
-    index = NUMPY.minimum(NUMPY.arange(start, start + room), n)
+    index = STATIC.minimum(STATIC.arange(start, start + room), n)
     places = list(_starts(before, n))
     kernel = found.chosen.kernel
     name = kernel.text_of(found.chosen, "bool")

@@ -11,11 +11,10 @@ import torch
 
 from patternc.analysis.fixed import has_gaps, looked_at
 from patternc.analysis.tiles import Area
-from patternc.backends.triton_cache import module_of
 from patternc.backends.triton_launch import Launch
 from patternc.backends.triton_lists import Listing
 from patternc.backends.triton_trace import TracedArrays
-from patternc.backends.triton_traced import ARGUMENTS, Elements, given, head
+from patternc.backends.triton_traced import ARGUMENTS, Elements, given, head, traced_module
 from patternc.backends.triton_values import Kernel, Traced
 from patternc.backends.triton_writer import Writer
 from patternc.passes.fixed import Possible
@@ -49,7 +48,7 @@ class Look:
             "tiles": tiles, "blocks": blocks, "first": possible.start, "places": places, "BLOCK": BLOCK, "num_warps": 4,
         }  # fmt: skip
         values = {**given(self.kernel), "found": "found", "lists": "lists", "lengths": "lengths"}
-        return Launch(module_of(self.text).look, blocks * possible.rows, bound, values)
+        return Launch(traced_module(self.text).look, blocks * possible.rows, bound, values)
 
 
 def look(multiplicity: Any, possible: Possible, lists: Mapping[int, Listing], xp: TracedArrays) -> Look:

@@ -12,16 +12,17 @@ from typing import Any
 
 import torch
 
-from patternc.analysis.arrays import NUMPY
 from patternc.analysis.fixed import Candidates
 from patternc.backends.triton_chain import KEEPS, READS, WRITES, Link
 from patternc.backends.triton_compaction import compact, gather, link
+from patternc.backends.triton_cuts import Cutting, cutting
 from patternc.backends.triton_launch import Launch, Recipe, Scratch
 from patternc.backends.triton_lists import Listings
 from patternc.backends.triton_parts import ITEM_COLUMNS
 from patternc.backends.triton_schedule import Step
+from patternc.backends.triton_static import STATIC
 from patternc.backends.triton_structure import tensor_arguments
-from patternc.backends.triton_tables import ENDING, first_token
+from patternc.backends.triton_tables import ENDING, Tables, first_token, tile_step
 from patternc.passes.fixed import Possible, Room
 from patternc.plan import Axis, Plan
 from patternc.plan import Launch as Planned
@@ -70,33 +71,49 @@ def worst(rows: Sequence[tuple[Axis, torch.Tensor]], tokens: range) -> tuple[tup
 
 def major(
     name: str, steps: Sequence[Step], made: Room, plan: Plan, lists: Listings, read: Mapping[str, str],
-    device: torch.device,
+    device: torch.device, processors: int,
 ) -> Major:  # fmt: skip
     """The making of the tables of the steps `by_query` or `by_key`. `read` has the names of run-time tensors by the
-    names of arguments of masks."""
+    names of arguments of masks; rows are cut for so many processors."""
     parts = list(_parts(name, made, plan))
-    making, sizes, own, first = list[Launch](), dict[str, int](), list[dict[str, str]](), 0
-    for i, step in enumerate(steps):
-        tables = {table: f"{table} {name} {i}" for table in ("items", "runs")}
-        making.append(_compact(step, parts, {**tables, "counts": f"counts {name}"}, first, device))
-        sizes |= {tables["items"]: step.tables.items.numel(), tables["runs"]: step.tables.runs.numel()}
-        tensors = {a: f"tensor {read[argument.name]}" for a, argument in tensor_arguments(step.structure)}
-        own.append({**tables, **tensors})
+    making, sizes, own, first = list[Launch](), dict[str, int](), list[Step](), 0
+    for i, one in enumerate(steps):
+        room = cutting(one.tables, processors)
+        step = _named(one if room is None else replace(one, tables=room.tables), f"{name} {i}", read)
+        making.append(_compact(step, parts, f"counts {name}", first, device))
+        if room is not None:
+            making.append(_cut(room, step, parts, f"counts {name}", first, device))
+        if "index" in step.drawn:
+            making.append(_gather(step, parts, lists, device))
+        sizes |= _sizes(step.tables, step.drawn)
+        if step.tables.merge is not None:
+            sizes |= _sizes(step.tables.merge, step.drawn_merge)
+        own.append(step)
         first += len(step.tables.items)
-        if step.structure.listed_queries or step.structure.listed_keys:
-            own[-1]["index"] = f"index {name} {i}"
-            sizes[own[-1]["index"]] = step.tables.index.numel()
-            making.append(_gather(step, parts, lists, own[-1]["index"], device))
     sizes[f"counts {name}"] = first
     places: dict[str, tuple[str, int, int]] = {}
-    if any(chain for step in steps for _, chain in step.parts):
-        linking, roles, places = _link(name, steps, parts, lists, plan.n, device)
+    if any(chain for step in own for _, chain in step.parts):
+        linking, roles, places = _link(name, own, parts, lists, plan.n, device)
         making.append(linking)
         sizes[f"roles {name}"] = -(-roles * plan.n // 4)
-        for i in range(len(steps)):
-            own[i] |= {"roles": f"roles {name} {i}"} if f"roles {name} {i}" in places else {}
-    found = tuple(replace(step, drawn=o, roles=_union(step)) for step, o in zip(steps, own, strict=True))
-    return Major(found, Recipe(making, Scratch(), device, kept=True), sizes, places)
+        of_roles = [{"roles": f"roles {name} {i}"} if f"roles {name} {i}" in places else {} for i in range(len(own))]
+        own = [replace(step, drawn={**step.drawn, **o}) for step, o in zip(own, of_roles, strict=True)]
+    return Major(tuple(own), Recipe(making, Scratch(), device, kept=True), sizes, places)
+
+
+def _named(step: Step, own: str, read: Mapping[str, str]) -> Step:
+    """The step with names for the tables that come with a call."""
+    listed = step.structure.listed_queries or step.structure.listed_keys
+    cut = step.tables.merge is not None
+    names = {table: f"{table} {own}" for table in ("items", "runs", *["index"] * listed, *["followers"] * cut)}
+    tensors = {a: f"tensor {read[argument.name]}" for a, argument in tensor_arguments(step.structure)}
+    merge = {table: f"{table} of merges {own}" for table in ("items", "followers") if cut}
+    return replace(step, drawn={**names, **tensors}, drawn_merge=merge, roles=_union(step))
+
+
+def _sizes(tables: Tables, names: Mapping[str, str]) -> dict[str, int]:
+    """The numbers of 32 bits of the tables of a call."""
+    return {names[t]: getattr(tables, t).numel() for t in ("items", "runs", "index", "followers") if t in names}
 
 
 def _union(step: Step) -> int:
@@ -145,7 +162,7 @@ def _parts(name: str, made: Room, plan: Plan) -> list[_Part]:
     return found
 
 
-_NONE = Candidates(NUMPY.arange(0, 0), NUMPY.arange(0, 0))
+_NONE = Candidates(STATIC.arange(0, 0), STATIC.arange(0, 0))
 _Lines = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 """Row, tile, whether a lane begins with the tile, and place of candidates."""
 
@@ -177,8 +194,8 @@ def _source(terms: Sequence[_Lines]) -> tuple[torch.Tensor, torch.Tensor]:
 # ------------------------------------------------------------------ launches
 
 
-def _compact(step: Step, parts: Sequence[_Part], own: Mapping[str, str], first: int, device: torch.device) -> Launch:
-    """The launch that makes items and runs; `own` are the names of tables, `first` the place of the step's counts."""
+def _compact(step: Step, parts: Sequence[_Part], counts: str, first: int, device: torch.device) -> Launch:
+    """The launch that makes items and runs; `first` is the place of the step's counts."""
     used = [parts[number] for number, _ in step.parts]
     candidates = step.tables.runs.clone()
     size = len(candidates) - ENDING
@@ -189,10 +206,27 @@ def _compact(step: Step, parts: Sequence[_Part], own: Mapping[str, str], first: 
         "candidates": candidates, "rows": step.tables.items, "size": size, "first_count": first,
         "columns": ITEM_COLUMNS, "ending": ENDING, "block": _COMPACT, "num_warps": 4,
     }  # fmt: skip
-    return Launch(compact, len(step.tables.items), bound, {"found": "found", **own})
+    own = {table: step.drawn[table] for table in ("items", "runs")}
+    return Launch(compact, len(step.tables.items), bound, {"found": "found", "counts": counts, **own})
 
 
-def _gather(step: Step, parts: Sequence[_Part], lists: Listings, name: str, device: torch.device) -> Launch:
+def _cut(room: Cutting, step: Step, parts: Sequence[_Part], counts: str, first: int, device: torch.device) -> Launch:
+    """The launch that cuts rows."""
+    axes = [_walked(parts[number].launch, step) for number, _ in step.parts]
+    own, merge = step.drawn, step.drawn_merge
+    names = {
+        "items": own["items"], "runs": own["runs"], "held": own["followers"], "merges": merge["items"],
+        "merged": merge["followers"], "counts": counts,
+    }  # fmt: skip
+    return room.launch(names, first, [[tile_step(a) for a in of] for of in axes], axes[0][0].tile // 16, device)
+
+
+def _walked(launch: Planned, step: Step) -> list[Axis]:
+    """The axes that the tiles of rows lie on, by term."""
+    return [term.keys for term in launch.terms] if step.term < 0 else [launch.queries for _ in launch.terms]
+
+
+def _gather(step: Step, parts: Sequence[_Part], lists: Listings, device: torch.device) -> Launch:
     """The launch that makes the lists of a step's axes."""
     places = []
     for number, _ in step.parts:
@@ -201,7 +235,7 @@ def _gather(step: Step, parts: Sequence[_Part], lists: Listings, name: str, devi
         places += [_slots(axis, parts[number].row, lists) for axis in axes]
     table = torch.cat(places).int().to(device)
     bound = {"places": table, "size": len(table), "block": _GATHER, "num_warps": 4}
-    return Launch(gather, -(-len(table) // _GATHER), bound, {"lists": "lists", "index": name})
+    return Launch(gather, -(-len(table) // _GATHER), bound, {"lists": "lists", "index": step.drawn["index"]})
 
 
 def _slots(axis: Axis, b: int, lists: Listings) -> torch.Tensor:

@@ -30,7 +30,7 @@ from patternc.backends.triton_mask_text import (
 )
 
 MOST_CHARACTERS = 8000
-"""The longest body of a function that is printed: with so long a one Triton compiles for about a minute."""
+"""The longest body of a function that is printed: Triton compiles for too long with longer ones."""
 SHAPE = "(q + k).shape"
 """That of a block of cells."""
 _INFIX = {"+": PLUS, "-": PLUS, "*": TIMES, "^": XOR}

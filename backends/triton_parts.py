@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from textwrap import fill
 
 from patternc.backends.triton_notes import note
@@ -14,6 +15,7 @@ TABLES = ("followers", "items", "runs", "launches", "roles", "index")
 FOLLOWER_COLUMNS = 8
 ITEM_COLUMNS = 9
 RUN_COLUMNS = 5
+TURN_COLUMNS = 3
 CONSTANTS = (
     "LAUNCH_COLUMNS, D, D_V, BLOCK_D, BLOCK_DV, TILE_Q, TILE_K, ALIGN, LONG, PRECISION, DROPOUT, "
     "CHAINED, READS, KEEPS, CUT, BOXES, ALIKE"
@@ -21,6 +23,15 @@ CONSTANTS = (
 CHANNELS = ("D", "BLOCK_D", "d")
 CAREFULLY = "tl.range(tiles, num_stages=1)"
 """The walk over all tiles in kernels that make rows that nobody reads in a tile 0 before they get into products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """How a program of a grid with turns finds its work (see `Tables.turns`): which of the call's queries it belongs
+    to, and which of the items of that query's row is its own."""
+
+    query: str
+    item: str
 
 
 _JOINED = "\N{NO-BREAK SPACE}"
@@ -51,12 +62,24 @@ def wrapped(names: str) -> str:
     return fill(names, 110, break_long_words=False).replace(_JOINED, " ") + ","
 
 
-def find_work(w: Writer, row: str) -> None:
-    """The program's follower (a head and a batch row of a launch) and its item (a tile row, or a part of one)."""
+def find_work(w: Writer, row: str, turns: Turns | None = None) -> None:
+    """The program's follower (a head and a batch row of a launch) and its item (a tile row, or a part of one); `turns`
+    of kernels that have them."""
     w(f"""
         owner, number = work_of(tl.program_id(0), early, early_programs, per_follower)
         follower = followers + owner * {FOLLOWER_COLUMNS}
-        if ALIKE:  # all followers have the items of one launch
+    """)
+    if turns is not None:
+        with w.block("if FEW:  # each query of the call has programs for the items of its row"):
+            _turn(w, turns)
+            w(f"""
+                if ({turns.item} >= tl.load(turn + 1)) | (tl.load(turn + 2) >= n - n_q):
+                    return
+                launch = launches + tl.load(follower + 2) * LAUNCH_COLUMNS
+                item = items + (tl.load(turn) + {turns.item}) * {ITEM_COLUMNS}
+            """)
+    w(f"""
+        {"if" if turns is None else "elif"} ALIKE:  # all followers have the items of one launch
             launch = launches
             item = items + number * {ITEM_COLUMNS}
         else:
@@ -68,6 +91,11 @@ def find_work(w: Writer, row: str) -> None:
     _of_item(w, row)
 
 
+def _turn(w: Writer, turns: Turns) -> None:
+    """The line of the turns of the program's query."""
+    w(f"turn = turns + (tl.load(follower + 2) * span + n - n_q - (room - span) + {turns.query}) * {TURN_COLUMNS}")
+
+
 def _of_item(w: Writer, row: str) -> None:
     w(f"""
         {row} = tl.load(item)
@@ -77,28 +105,35 @@ def _of_item(w: Writer, row: str) -> None:
 
 
 @contextmanager
-def kernel(w: Writer, s: Structure, name: str, pointers: str, numbers: str, row: str) -> Iterator[None]:
+def kernel(
+    w: Writer, s: Structure, name: str, pointers: str, numbers: str, row: str, turns: Turns | None = None
+) -> Iterator[None]:
     """A kernel of one program for each item of work; what is added inside is its body. `row` becomes the first token of
-    the item's tile row."""
-    signature(w, s, name, pointers, numbers, CONSTANTS)
+    the item's tile row; `turns` as in `find_work`."""
+    signature(w, s, name, pointers, numbers, _constants(turns))
     with w.body():
-        find_work(w, row)
+        find_work(w, row, turns)
         yield
+
+
+def _constants(turns: Turns | None) -> str:
+    return CONSTANTS if turns is None else f"{CONSTANTS}, FEW, MEMBERS"
 
 
 @contextmanager
 def careful_kernel(
-    w: Writer, s: Structure, name: str, pointers: str, numbers: str, row: str, tile: str
-) -> Iterator[None]:
+    w: Writer, s: Structure, name: str, pointers: str, numbers: str, row: str, tile: str,
+    turns: Turns | None = None,
+) -> Iterator[None]:  # fmt: skip
     """The kernel `{name}_careful`, for the rows that are not numbers after the kernel of that name: something that
     nobody reads is not finite."""
-    signature(w, s, f"{name}_careful", f"{pointers}, spoilt_ptr", f"{numbers}, programs", CONSTANTS)
-    with w.body(), _spoilt_work(w, row, tile):
+    signature(w, s, f"{name}_careful", f"{pointers}, spoilt_ptr", f"{numbers}, programs", _constants(turns))
+    with w.body(), _spoilt_work(w, row, tile, turns):
         yield
 
 
 @contextmanager
-def _spoilt_work(w: Writer, row: str, tile: str) -> Iterator[None]:
+def _spoilt_work(w: Writer, row: str, tile: str, turns: Turns | None) -> Iterator[None]:
     """The same for each program of the first kernel that has left rows to the careful one: those `left_over`."""
     w("if tl.load(alarm_ptr) == 0:\n    return")
     with w.block("for program in range(tl.program_id(0), programs, tl.num_programs(0)):"):
@@ -106,26 +141,37 @@ def _spoilt_work(w: Writer, row: str, tile: str) -> Iterator[None]:
             owner, number = work_of(program, early, early_programs, per_follower)
             follower = followers + owner * {FOLLOWER_COLUMNS}
             flags = spoilt_ptr + program * tl.full([], {tile}, tl.int64) + tl.arange(0, {tile})
-            left_over = tl.load(flags, mask=number < tl.load(follower + 4), other=0) != 0
         """)
+        if turns is not None:
+            with w.block("if FEW:"):
+                _turn(w, turns)
+                w(f"""
+                    given = ({turns.item} < tl.load(turn + 1)) & (tl.load(turn + 2) < n - n_q)
+                    own = tl.load(turn) + {turns.item}
+                """)
+        with nullcontext() if turns is None else w.block("else:"):
+            w("given = number < tl.load(follower + 4)\nown = tl.load(follower + 3) + number")
+        w("left_over = tl.load(flags, mask=given, other=0) != 0")
         with w.block("if tl.max(left_over.to(tl.int32), 0) > 0:"):
             w(f"""
                 launch = launches + tl.load(follower + 2) * LAUNCH_COLUMNS
-                item = items + (tl.load(follower + 3) + number) * {ITEM_COLUMNS}
+                item = items + own * {ITEM_COLUMNS}
             """)
             _of_item(w, row)
             yield
 
 
-def whole(w: Writer) -> None:
-    """Whether the item is a whole row, and not a piece whose partial result is merged later."""
-    w("""
-        if CUT:
-            whole = tl.load(item + 8) < 0
-            place = (tl.load(follower + 7) + tl.load(item + 8)).to(tl.int64)  # of the piece among all
-        else:
-            whole: tl.constexpr = True
-    """)
+def whole(w: Writer, turns: Turns | None = None) -> None:
+    """Whether the item is a whole row, and not a piece whose partial result is merged later; `turns` of kernels that
+    have them."""
+    with w.block("if CUT:"):
+        w("whole = tl.load(item + 8) < 0")
+        if turns is not None:
+            w("if FEW:\n    place = (owner * per_follower + number).to(tl.int64)  # of the piece: the program's number")
+        with nullcontext() if turns is None else w.block("else:"):
+            w("place = (tl.load(follower + 7) + tl.load(item + 8)).to(tl.int64)  # of the piece among all")
+    with w.block("else:"):
+        w("whole: tl.constexpr = True")
 
 
 def numbers(w: Writer, s: Structure, terms: range | None = None) -> None:
@@ -178,12 +224,12 @@ def at(s: Structure, side: str, name: str, channel: str, base: str = "base") -> 
     return f"{name}_home + {first}.to(tl.int64) * ({name}_row * ALIGN) + {name}_place"
 
 
-def mask_call(s: Structure, term: int, q: str, k: str) -> str:
+def mask_call(s: Structure, term: int, q: str, k: str, head: str = "head") -> str:
     values = []
     for a in s.masks[term].arguments:
         name = f"mask{term}_{a.name}"
         values.append(f"{name} + batch * {name}_batch" if a.batched else name)
-    return f"mask{term}({', '.join([q, k, 'n', 'head', *values])})"
+    return f"mask{term}({', '.join([q, k, 'n', head, *values])})"
 
 
 def by_term(terms: range, name: str) -> str:
@@ -250,11 +296,12 @@ def spoilt(w: Writer, side: str, tile: str, *sums: str) -> None:
     """)
 
 
-def roles(w: Writer, side: str) -> None:
-    """What the launch does for each token of the row, if others have tiles for it too."""
+def roles(w: Writer, side: str, room: str = "n") -> None:
+    """What the launch does for each token of the row, if others have tiles for it too; there is `room` for so many
+    tokens of each launch."""
     w(f"""
         if CHAINED:
-            places = tl.load(follower + 2).to(tl.int64) * n + {side}
+            places = tl.load(follower + 2).to(tl.int64) * {room} + {side}
             role = tl.load(roles + places, mask={side}_inside, other=0)
     """)
 
@@ -281,6 +328,16 @@ def load(w: Writer, name: str, box: str, pointer: str, inside: str | None, dim: 
         w(f"{name} = tl.load({pointer}{some})")
     with w.block("else:"):
         w(f"{name} = tl.load({pointer}, mask={both}({channel} < {size})[None, :], other=0.0)")
+
+
+def line_of(w: Writer, row: str, stride: str) -> None:
+    """The line and column of a row of memory, for `box`. It multiplies by `triton_boxes.inverse`, for products wait for
+    the dozens of instructions of a division."""
+    w(f"""
+        if BOXES:
+            line = ({row} * line_inverse >> line_shift).to(tl.int32)
+            column = {row} - line * {stride}
+    """)
 
 
 def box(array: str, head: str, shape: str) -> str:

@@ -110,7 +110,7 @@ def _ready(
     bound = Bound(masks, meanings, batch, tensors, home)
     plan = balance(bound.completed(plan), xp, processors(device))
     made = grids(bound, plan, kv_heads=kv_heads, batch=batch, device=home, title=title)
-    return made if home == device else replace(made, schedule=_moved(made.schedule, device, {}))
+    return made if home == device else replace(made, schedule=moved(made.schedule, device))
 
 
 def grids(
@@ -120,6 +120,13 @@ def grids(
     bound.bind(plan)
     made = schedule(plan, bound.masks, kv_heads, batch, device, title=title, links=links)
     return Ready(plan, _with_gaps(made, plan, kv_heads, batch))
+
+
+def moved(made: Schedule, device: torch.device) -> Schedule:
+    """The schedule with its tables on the device."""
+    found = _moved(made, device, {})
+    assert isinstance(found, Schedule)
+    return found
 
 
 def _moved(part: Any, device: torch.device, done: dict[int, Any]) -> Any:

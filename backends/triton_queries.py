@@ -9,10 +9,12 @@ from functools import partial
 from patternc.backends.triton_parts import (
     CAREFULLY,
     CHANNELS,
+    TURN_COLUMNS,
     at,
     begin,
     box,
     by_term,
+    line_of,
     load,
     loop,
     offsets,
@@ -29,14 +31,11 @@ _KEY_ARRAYS = ("k", "d"), ("v", "dv")
 def query_places(w: Writer, s: Structure, careful: bool = False) -> None:
     """The program's queries: their positions and rows of memory."""
     w("q_slot = tl.arange(0, TILE_Q)")
-    if not s.listed_queries:
-        offsets(w, "q", "q_stride", "q_bits")
-    tokens(w, s, "q", "q_base", "q_stride", "q_bits", "q_index")
+    _query_tokens(w, s)
     if careful:
         w("q_inside &= left_over")
+    _channels(w)
     w("""
-        d = tl.arange(0, BLOCK_D)
-        dv = tl.arange(0, BLOCK_DV)
         q_line = (q - (n - n_q)).to(tl.int64)
         row = (batch * heads + head) * n_q + q_line  # of arrays (B, H, N_q)
         key_head = head // group
@@ -44,16 +43,60 @@ def query_places(w: Writer, s: Structure, careful: bool = False) -> None:
     roles(w, "q")
 
 
-def query_tile(w: Writer, s: Structure) -> None:
-    """The program's first tile of keys, and its query vectors. Loads stay in the order of the text; those of vectors
-    are waited for."""
+def few_query_places(w: Writer, s: Structure, careful: bool = False) -> None:
+    """The same in kernels for grids with turns. A tile may hold the call's queries for several heads that read the same
+    keys; `own_head` are then the heads of its slots."""
+    w("q_slot = tl.arange(0, TILE_Q)")
+    with w.block("if MEMBERS > 1:  # each query head of the key head has as many slots"):
+        w(f"""
+            q_line = q_slot % (TILE_Q // MEMBERS)
+            own_head = head + q_slot // (TILE_Q // MEMBERS)
+            q = n - n_q + q_line
+            q_inside = (q_line < n_q) & (own_head < head + group)
+            others = turns + (tl.load(follower + 2) * span + q - (room - span)) * {TURN_COLUMNS}
+            q_inside &= tl.load(others, mask=q_inside, other=-1) == tl.load(turn)
+            q_line = q_line.to(tl.int64)
+            q_head_line = (own_head - head).to(tl.int64) * q_head + q_line * q_row
+            mask_head = own_head[:, None]
+        """)
+    with w.block("else:"):
+        _query_tokens(w, s)
+        w("""
+            q_line = (q - (n - n_q)).to(tl.int64)
+            q_head_line = q_line * q_row
+            own_head = head
+            mask_head = head
+        """)
+    if careful:
+        w("q_inside &= left_over")
+    _channels(w)
+    w("""
+        row = (batch * heads + own_head) * n_q + q_line  # of arrays (B, H, N_q)
+        key_head = head // group
+    """)
+    roles(w, "q", "room")
+
+
+def _query_tokens(w: Writer, s: Structure) -> None:
+    if not s.listed_queries:
+        offsets(w, "q", "q_stride", "q_bits")
+    tokens(w, s, "q", "q_base", "q_stride", "q_bits", "q_index")
+
+
+def _channels(w: Writer) -> None:
+    w("d = tl.arange(0, BLOCK_D)\ndv = tl.arange(0, BLOCK_DV)")
+
+
+def query_tile(w: Writer, s: Structure, line: str = "q_line[:, None] * (q_row * ALIGN)") -> None:
+    """The program's first tile of keys, and its query vectors, which lie at `line` of its head. Loads stay in the order
+    of the text; those of vectors are waited for."""
     begin(w)
     if len(s.masks) > 1:
         w("main = tl.load(item + 7)")
-    w("""
+    w(f"""
         q_home = q_ptr + (batch * q_batch + head.to(tl.int64) * q_head) * ALIGN
         q_mask = q_inside[:, None] & (d < D)[None, :]
-        query = tl.load(q_home + q_line[:, None] * (q_row * ALIGN) + d[None, :], mask=q_mask, other=0.0)
+        query = tl.load(q_home + {line} + d[None, :], mask=q_mask, other=0.0)
     """)
 
 
@@ -126,7 +169,7 @@ def key_load(w: Writer, s: Structure, kind: str) -> None:
     boxed = _boxed(s, kind)
     if boxed:
         stride = "k0_stride" if s.one_layout else "main_stride"
-        w(f"if BOXES:\n    line = base // {stride}\n    column = base % {stride}")
+        line_of(w, "base", stride)
     inside = None if kind == "full" else "k_inside"
     load(w, "key", box("k", "key_head", "TILE_K, BLOCK_D") if boxed else "", at(s, "k", "k", "d"), inside, CHANNELS)
 

@@ -9,13 +9,14 @@ strides (triton_bind), and kept with the schedule.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from patternc.backends.triton_bind import Call, backward_recipe, forward_recipe, signed
+from patternc.backends.triton_bind import Call, backward_recipe, forward_recipe, lengths_of, signed
 from patternc.backends.triton_launch import Recipe
 from patternc.backends.triton_schedule import Schedule
 
@@ -39,6 +40,19 @@ def forward(
     out, lse = outputs_of(call.schedule, q, v)
     given = {"q": q, "k": k, "v": v, "out": out, "lse": lse, **tables}
     forward_pass(call, q, k, v).run(given, numbers_of_call(call.scale, call.seed))
+    return out, lse
+
+
+def forward_few(
+    call: Call, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same by a schedule for a stretch of lengths; scale and seed are those given, and not the call's. Tensors that
+    differ in length and in strides are started by the same recipe."""
+    out, lse = outputs_of(call.schedule, q, v)
+    align, recipe = _few_pass(call, q, k, v)
+    given = {"q": q, "k": k, "v": v}
+    numbers = {**numbers_of_call(scale, seed), **lengths_of(given, align)}
+    recipe.run({**given, "out": out, "lse": lse}, numbers)
     return out, lse
 
 
@@ -74,6 +88,26 @@ def outputs_of(schedule: Schedule, q: torch.Tensor, v: torch.Tensor) -> tuple[to
 def forward_pass(call: Call, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Recipe:
     """The launches of the forward pass on tensors like these."""
     return _recipe("forward", call, (q, k, v), lambda kept: forward_recipe(call, q, k, v, kept=kept))
+
+
+def _few_pass(call: Call, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[int, Recipe]:
+    """The elements in which strides are counted, and the launches."""
+    places = q.data_ptr() | k.data_ptr() | v.data_ptr()
+    strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
+    steps = reduce(or_, strides)
+    unit = 16 // q.element_size()
+    align = unit if places % 16 == 0 and steps % unit == 0 else 1
+    key = (
+        q.shape, v.shape[3], q.dtype, call.dropout_p, call.precision, *call.options.items(), places % 16 == 0, align,
+        max(strides[5], strides[8]) * call.schedule.n >= 1 << 31, strides if steps >> 31 else None,
+    )  # fmt: skip
+    kept = call.schedule.recipes
+    found: Recipe | None = kept.get(key)
+    if found is None:
+        if len(kept) >= _KEPT:
+            kept.clear()
+        found = kept[key] = forward_recipe(call, q, k, v, kept=places % 16 == 0)
+    return align, found
 
 
 def backward_pass(call: Call, given: Mapping[str, torch.Tensor], *, queries: bool, keys: bool) -> Recipe:

@@ -13,9 +13,11 @@ import torch
 
 from patternc.analysis.relation import Relation
 from patternc.backends.torch_saved import SavedMeanings, SavedPattern
-from patternc.backends.triton_backend import device_reasons
+from patternc.backends.triton_adapter import version
+from patternc.backends.triton_backend import device_name, device_reasons
 from patternc.backends.triton_executor import KernelAttention
 from patternc.backends.triton_mask_arguments import arguments_of
+from patternc.backends.triton_options import Form
 from patternc.backends.triton_structure import Argument, Mask, Structure
 
 NARROW = 1 << 24
@@ -104,6 +106,21 @@ class SavedMasks:
 def kernels_of(structure: Structure, saved: Mapping[Structure, SimpleNamespace]) -> SimpleNamespace:
     """The kernels of a structure. Those that check columns serve tiles as well of which no column is missing."""
     return saved[structure] if structure in saved else saved[replace(structure, boxed=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class SavedForms:
+    """How the kernels run best, as `patternc bench --tune` had found when the module was saved. Under another version
+    of Triton they may ask for more than a processor has, so that nothing of it counts."""
+
+    version: tuple[int, int]
+    """Of Triton, with which it was found."""
+    forms: Mapping[tuple[str, int, int], Form]
+    """By the name of the device, the larger head dimension and the bits of the dtype."""
+
+    def on(self, device: torch.device, dim: int, bits: int) -> Form | None:
+        """See `triton_executor.Tuned`."""
+        return self.forms.get((device_name(device), dim, bits)) if version() == self.version else None
 
 
 class SavedAttention(KernelAttention):

@@ -61,6 +61,8 @@ class Step:
     all of the plan, each with the numbers of those that follow one another, if it is one of several."""
     drawn: Mapping[str, str] = field(default_factory=dict)
     """Arguments of its kernels that come with each call, with the names of the values."""
+    drawn_merge: Mapping[str, str] = field(default_factory=dict)
+    """Those of the kernel that merges pieces, where they differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,11 @@ class Schedule:
     keys_complete: bool
     recipes: dict[Any, Any] = field(default_factory=dict)
     """The launches of passes on tensors that it was called with, see triton_run."""
+
+    @property
+    def few(self) -> bool:
+        """Whether it serves many lengths, of which n is the longest; see triton_few."""
+        return any(step.tables.turns is not None for step in self.by_query)
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,6 +51,15 @@ class Tables:
     """Of all followers together."""
     merge: Tables | None = None
     """The rows that are cut, if there are any."""
+    turns: torch.Tensor | None = None
+    """(launches · queries, 3), where each query of a call has its programs: of the row that holds it, the number of the
+    first item, how many items, and the last query before it that the row holds too, or -1. Queries are the last ones of
+    the schedule's. See triton_few."""
+    longest: int = 0
+    """The items of the longest row, in grids with turns."""
+    beside: int = 1
+    """So many query heads of a key head, rounded up to a power of two, lie side by side in a tile, in grids with turns;
+    followers are then the first ones."""
 
     @property
     def programs(self) -> int:
@@ -138,7 +147,7 @@ def rows_of(
     last = torch.zeros_like(table[:, 0]) if main is None else (table[:, 3] == 2 * main).long()
     order = torch.argsort(2 * table[:, 0] + last, stable=True)
     table, last = table[order], last[order]
-    steps = torch.tensor([[_step(axis), axis.tile // 16] for _, _, axis in sides], device=device)
+    steps = torch.tensor([[tile_step(axis), axis.tile // 16] for _, _, axis in sides], device=device)
     number = len(sides[0][1].rows) - 1
     items, row, start, cost = _items(table, last, steps[table[:, 3] // 2 - sides[0][0]], number, work, device)
     items[:, 0] = first_token(row_axis, row)
@@ -151,7 +160,7 @@ def rows_of(
     return Rows(items[order], cost[order], table[:, 1:], cuts, pieces)
 
 
-def _step(axis: Axis) -> int:
+def tile_step(axis: Axis) -> int:
     """The distance between the first tokens of neighbouring tiles."""
     return axis.tile if axis.index is not None else axis.depth * axis.layout.stride
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 import torch
 
+from patternc.backends.triton_cache import module_of
+from patternc.backends.triton_namespace import NAMESPACE
 from patternc.backends.triton_trace import STRIDES
 from patternc.backends.triton_values import Kernel, Pointer
+from patternc.backends.triton_words import floor_divide, larger, modulo, power, smaller
 from patternc.backends.triton_writer import Writer
 
 PREAMBLE = '''
@@ -19,6 +23,8 @@ PREAMBLE = '''
 import triton
 import triton.language as tl
 '''
+WORDS = {"floor_divide": floor_divide, "modulo": modulo, "power": power, "smaller": smaller, "larger": larger}
+"""What traced functions call beside Triton's own words."""
 ARGUMENTS = ("integers", "reals", "strides")
 """What `bound` gives values for."""
 
@@ -26,10 +32,15 @@ ARGUMENTS = ("integers", "reals", "strides")
 def head(w: Writer, words: Sequence[str], name: str, tensors: Sequence[str], numbers: Sequence[str]) -> None:
     """The module up to the kernel's body."""
     w(PREAMBLE)
-    w(f"from patternc.backends.triton_words import {', '.join(words)}\n" if words else "")
+    w(f"# With words of {NAMESPACE}: {', '.join(words)}\n" if words else "")  # those of others make other texts
     free = ", ".join(f'"{argument}"' for argument in numbers)
     w(f"\n@triton.jit(do_not_specialize=[{free}])")
     w(f"def {name}({', '.join((*tensors, *numbers))}, BLOCK: tl.constexpr):")
+
+
+def traced_module(text: str) -> ModuleType:
+    """The module with the kernel of a traced function."""
+    return module_of(text, WORDS)
 
 
 def key_of(pointer: Pointer) -> str:

@@ -29,6 +29,10 @@ FORMAT = 1
 MOST_BYTES = 1 << 20
 MOST_ENTRIES = 2000
 """The oldest ones give way."""
+MOST_LETTERS = 256
+"""Of the name of a device."""
+DIMS = range(1, 257)
+BITS = (16, 32)
 SIDES = range(16, 257)
 WARPS = (1, 2, 4, 8, 16)
 STAGES = range(1, 9)
@@ -57,6 +61,11 @@ def tuned(device: str, program: str, dim: int, bits: int) -> Form | None:
     if _tried:
         return _tried[-1]
     return _entries().get(Key(device, program, dim, bits))
+
+
+def found_for(program: str) -> Mapping[Key, Form]:
+    """What was found best for a program on any device; entries are for the versions that are installed."""
+    return {key: form for key, form in _entries().items() if key.program == program}
 
 
 @contextmanager
@@ -141,7 +150,8 @@ def _read(path: Path) -> tuple[Mapping[Key, Form], str]:
 
 
 def _text(path: Path) -> str:
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe would be waited for
+    with os.fdopen(os.open(path, flags), "rb") as file:
         about = os.fstat(file.fileno())
         if not stat.S_ISREG(about.st_mode):
             raise _UntrustedError("it is no plain file")
@@ -168,19 +178,20 @@ def _entry(one: Any) -> tuple[Key, Form]:
         case {
             "device": str(device),
             "program": str(program),
-            "dim": int(dim),
-            "bits": int(bits),
-            "tile": [int(q), int(k)],
+            "dim": dim,
+            "bits": bits,
+            "tile": [q, k],
             "options": dict(options),
             **rest,
         } if not rest and options.keys() <= set(PASSES) and all(_is_side(side) for side in (q, k)):
-            read = {name: _options(own) for name, own in options.items()}
-            return Key(device, program, dim, bits), Form((q, k), read)
+            if len(device) <= MOST_LETTERS and _is_one_of(dim, DIMS) and _is_one_of(bits, BITS):
+                read = {name: _options(own) for name, own in options.items()}
+                return Key(device, program, dim, bits), Form((q, k), read)
     raise _UntrustedError(f"an entry is not as it is written: {str(one)[:80]}")
 
 
-def _is_side(side: int) -> bool:
-    return side in SIDES and side.bit_count() == 1
+def _is_side(side: Any) -> bool:
+    return _is_one_of(side, SIDES) and side.bit_count() == 1
 
 
 def _is_one_of(value: object, allowed: Container[int]) -> bool:

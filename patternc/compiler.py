@@ -107,6 +107,12 @@ def _channels(t: Any) -> int:
     return int(t.shape[-1]) if getattr(t, "ndim", 0) else 1
 
 
+def _shown(device: str, dtype: Any, channels: int) -> str:
+    """What a backend was chosen for; `channels` are 0 where every backend takes as many."""
+    wide = f" with {channels} channels" if channels else ""
+    return f"{device} {str(dtype).removeprefix('torch.')}{wide}"
+
+
 def constant(method: _F) -> _F:
     """Of a method that torch.compile runs as it traces, and whose result stands in the graph. This is what
     torch.compiler.assume_constant_result does; that cannot be had without torch, and loads all of Dynamo."""
@@ -129,7 +135,7 @@ class Compiled:
         self._arranged: dict[tuple[tuple[int, int], str], tuple[Arrangement, tuple[Story, ...]]] = {}
         self._plans: OrderedDict[tuple[Any, ...], Planned] = OrderedDict()
         self._artifacts: dict[str, base.Artifact] = {}
-        self._used: dict[str, str] = {}
+        self._used: dict[tuple[str, Any, int], str] = {}
 
     @property
     def name(self) -> str:
@@ -137,6 +143,11 @@ class Compiled:
 
     def __repr__(self) -> str:
         return f"<patternc.Compiled {self.pattern.signature}, {self.heads} heads, backend {self.backend}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies, and what a pickle holds, make their plans and kernels anew."""
+        made: dict[str, Any] = {"_arranged": {}, "_plans": OrderedDict(), "_artifacts": {}, "_used": {}}
+        return {**self.__dict__, **made}
 
     def _repr_html_(self) -> str:
         """For notebooks; `_repr_png_` for those that show no HTML."""
@@ -186,9 +197,7 @@ class Compiled:
 
     @constant
     def _choice(self, device: str, dtype: Any, channels: int) -> str:
-        key = f"{device} {str(dtype).removeprefix('torch.')}"
-        if channels > base.CHANNELS:
-            key += f" with {channels} channels"
+        key = device, dtype, channels
         if key not in self._used:
             self._used[key] = self._choose(device, dtype, channels)
         return self._used[key]
@@ -245,7 +254,7 @@ class Compiled:
         """Which backend ran on which device and dtype, so far."""
         if not self._used:
             return f"{self.name}: not called yet; backend {self.backend} was asked for"
-        return "\n".join(f"{self.name} on {key}: backend {name}" for key, name in self._used.items())
+        return "\n".join(f"{self.name} on {_shown(*key)}: backend {name}" for key, name in self._used.items())
 
     # ------------------------------------------------------------------ looking inside
 
@@ -323,8 +332,8 @@ class Compiled:
         objective: Objective = "time",
         **runtime_tensors: Any,
     ) -> Statistics:
-        """Exact counts of the plan: density, padding, tiles, flops. It looks at every cell of the partial tiles. The
-        keywords are those of `plan`."""
+        """Exact counts of the plan: density, padding, tiles, flops. It looks at the cells of partial tiles, of
+        equal ones once. The keywords are those of `plan`."""
         return self._planned(n, n_q, runtime_tensors, device, tile, objective).statistics()
 
     def explain(

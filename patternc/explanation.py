@@ -23,9 +23,9 @@ from patternc.rewrite import walk
 from patternc.statistics import Consecutive, Statistics, imbalance, plan_bytes
 
 MOST_CELLS = 1 << 22
-"""Cells in partial tiles that are looked at for each term; some 0.3 s. Figures that are estimated are marked."""
+"""Cells in partial tiles that are looked at for each term: a bound on time. Figures that are estimated are marked."""
 MOST_WORK = 1 << 26
-"""Boxes and cells that are looked at to tell what consecutive tokens would cost; some 3 s."""
+"""Boxes and cells that are looked at to tell what consecutive tokens would cost: a bound on time."""
 MOST_CLASSES = 8
 """Up to so many classes of rows are told one by one."""
 OTHERS = 2
@@ -200,7 +200,7 @@ def _shards(planned: Planned, kind: Kind) -> Lines:
     launches = planned.of_heads(kind.heads).plan.launches
     if any(axis.lanes == 1 for x in launches for axis in (x.queries, *(term.keys for term in x.terms))):
         return
-    found = import_module("patternc.passes.shards").shards(launches)  # networkx takes a tenth of a second to import
+    found = import_module("patternc.passes.shards").shards(launches)  # imports networkx
     if found is not None and len(found.groups) > 1:
         yield "shards", f"{len(found.groups):,} that need no keys of each other: {found.words}"
 

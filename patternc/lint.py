@@ -25,9 +25,9 @@ MAX_GROUPS = 24
 """Groups of arms of `+` whose overlap is asked for."""
 MAX_WORK = 150_000
 """Nodes of all candidates that are tried, shared ones each time they occur, and conditions that are evaluated for
-them; some 0.3 s."""
+them: a bound on time."""
 MAX_PROOFS = 24
-"""Candidates of one pattern that are put to isl; some 2 ms each."""
+"""Candidates of one pattern that are put to isl."""
 _CORNERS = (("first", "first"), ("last", "last"), ("last", "first"), ("first", "last"))
 """Cells (query, key) that exist at every n."""
 
@@ -250,7 +250,7 @@ def _has_empty_row(q: str, cell: Callable[..., int], n: int) -> bool:
 
 
 def _somewhere(program: ir.Program, q: str = "any", k: str = "any") -> bool:
-    from patternc.analysis import proofs, solver  # 30 ms of formulas, 60 ms of islpy: for what small worlds let pass
+    from patternc.analysis import proofs, solver  # slow imports: only for what small worlds let pass
 
     return proofs.somewhere(solver.Subject((program,), patient=False), q, k).proved
 

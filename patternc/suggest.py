@@ -20,7 +20,7 @@ def closest(name: str, candidates: Iterable[str]) -> str | None:
         return same[0]
     if len(name) < 3 or len(found) > MAX_CANDIDATES:
         return None
-    import difflib  # 5 ms, and only programs with a mistake need it
+    import difflib  # only programs with a mistake need it
 
     by_letters = {_letters(c): c for c in reversed(found)}
     near = difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.7)

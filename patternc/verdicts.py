@@ -24,7 +24,7 @@ SMALL = 20_000
 LONG = 4096
 """Lengths beyond which a proof is tried before tiles are counted; and no other is tried to refute."""
 MAX_WORK = 1_500_000
-"""Length times nodes of the program, over what is tried beyond the smallest lengths; some 0.5 s."""
+"""Length times nodes of the program, over what is tried beyond the smallest lengths: a bound on time."""
 OVERHEAD = 500
 """What a trial costs beside its length, in the same unit."""
 
@@ -142,7 +142,7 @@ def _by_tiles(programs: tuple[ir.Program, ...], wanted: Property, at: Mapping[st
 
 def _failure(programs: tuple[ir.Program, ...], wanted: Property, n: int, heads: int, layer: int) -> str | None:
     """The sentence of the first failure at one length, by counting tiles; TooLongError if that cannot be."""
-    from patternc.analysis.lengths import At  # NumPy (80 ms) is needed for large lengths only
+    from patternc.analysis.lengths import At  # NumPy is needed for large lengths only
 
     program, *others = (_specialised(p, heads, layer) for p in programs)
     found = At(program, n, heads).failure(replace(wanted, other=others[0] if others else None))
@@ -170,7 +170,7 @@ def _for_every(programs: tuple[ir.Program, ...], wanted: Property, at: Mapping[s
 
 
 def _by_proof(programs: tuple[ir.Program, ...], wanted: Property, at: Mapping[str, int]) -> Verdict | None:
-    from patternc.analysis.proofs import prove  # 30 ms of formulas: for checks that need a proof only
+    from patternc.analysis.proofs import prove  # formulas are needed by checks that need a proof only
     from patternc.analysis.solver import Subject
 
     answer = prove(Subject(programs, at), wanted)

@@ -37,7 +37,7 @@ def tiles(ready: Ready, major: str) -> list[Tile]:
 
 def _of_step(ready: Ready, step: Step, values: Any) -> Iterator[Tile]:
     schedule, columns = ready.schedule, launch_columns(step.structure)
-    items, runs, index = (_table(step, name, values) for name in ("items", "runs", "index"))
+    items, runs, index, followers = (_table(step, name, values) for name in ("items", "runs", "index", "followers"))
     items, runs = items.reshape(-1, step.tables.items.shape[1]), runs.reshape(-1, 5)
     members = step.tables.members.tolist()
     starts = {"q": schedule.n - schedule.n_q, "k": 0}
@@ -55,7 +55,7 @@ def _of_step(ready: Ready, step: Step, values: Any) -> Iterator[Tile]:
         inside = (held >= starts[kind]) & (held < schedule.n) & (base % stride + across < stride)
         return tuple(int(t) for t in held[inside])
 
-    for head, b, launch, first, count, low, high, _ in step.tables.followers.tolist():
+    for head, b, launch, first, count, low, high, _ in followers.reshape(-1, 8).tolist():
         line = step.tables.launches[launch].tolist()
         for item in items[first : first + count].tolist():
             for term, base, bits in _walk(item, runs, line, columns, step, sizes):
@@ -105,3 +105,43 @@ def check(found: list[Tile], m: np.ndarray) -> None:
             assert np.allclose(m[tile.b, tile.h][cells], weight)
     assert times.max(initial=0) <= 1
     assert not (m > 0)[times == 0].any()
+
+
+def cut_rows(ready: Ready, major: str) -> dict[tuple[int, int, int, int], int]:
+    """How many pieces each row has that is cut, by step, batch row, head and first token. Pieces have places of their
+    own, in the order in which they are merged, and together they are the row."""
+    values, found = ready.tables(major), {}
+    for number, step in enumerate(getattr(ready.schedule, major)):
+        if (merge := step.tables.merge) is None:
+            continue
+        places = set()
+        items, followers = (_lines(_table(step, name, values), room) for name, room in _shaped(step.tables))
+        cuts, merged = (_lines(_merge_table(step, name, values), room) for name, room in _shaped(merge))
+        for own, of_merge in zip(followers, merged, strict=True):
+            assert own[4] <= step.tables.per_follower
+            assert of_merge[4] <= merge.per_follower
+            pieces = [item for item in items[own[3] : own[3] + own[4]].tolist() if item[8] >= 0]
+            for token, first, count, *_ in cuts[of_merge[3] : of_merge[3] + of_merge[4]].tolist():
+                held = [item for item in pieces if item[0] == token]
+                assert sorted(item[8] for item in held) == list(range(first, first + count))
+                assert [item[1] for item in sorted(held, key=lambda item: item[8])] == sorted(item[1] for item in held)
+                places |= {own[7] + item[8] for item in held}
+                found[number, own[1], own[0], token] = count
+            assert own[7] == of_merge[7]
+            assert {item[0] for item in pieces} == set(cuts[of_merge[3] : of_merge[3] + of_merge[4], 0].tolist())
+        assert len(places) == sum(count for key, count in found.items() if key[0] == number)
+        assert max(places, default=-1) < step.tables.pieces
+    return found
+
+
+def _shaped(tables: Any) -> list[tuple[str, torch.Tensor]]:
+    return [("items", tables.items), ("followers", tables.followers)]
+
+
+def _lines(table: np.ndarray, room: torch.Tensor) -> np.ndarray:
+    return table.reshape(room.shape)
+
+
+def _merge_table(step: Step, name: str, values: Any) -> np.ndarray:
+    room: torch.Tensor = getattr(step.tables.merge, name)
+    return values[step.drawn_merge[name]].numpy()[: room.numel()] if step.drawn_merge else room.numpy().reshape(-1)

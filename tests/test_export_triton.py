@@ -9,6 +9,7 @@ import pickle
 import random
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -16,24 +17,24 @@ import pytest
 import torch
 
 pytest.importorskip("triton")
-if os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("TRITON_INTERPRET=1 must be set before triton is imported", allow_module_level=True)
 
+import drawn_tables
 import saved_triton_cases as cases
-import triton_interpreter
 from click.testing import CliRunner
 from saved_modules import load, run
 
 import patternc
 from patternc.analysis.meanings import trivial
-from patternc.backends import export_triton
+from patternc.backends import export_triton, triton_drawn, triton_executor
+from patternc.backends.export_embed import embed_sources
 from patternc.backends.export_kernels import Kernels
 from patternc.backends.export_reach import Reach
+from patternc.backends.triton_tuned import SIDES
 from patternc.cli.compile import command
 
 HERE = Path(__file__).parent
 DOCUMENTS = "pattern p(doc: int[batch, n]) over (y: 3, x: 4) = causal & { q -> k : doc[q] == doc[k] }"
-pytestmark = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 
 def test_modules_stand_alone_and_agree_with_the_reference(tmp_path: Path) -> None:
@@ -52,8 +53,7 @@ def alone(script: str, *arguments: str, **more: str) -> subprocess.CompletedProc
 
 
 @pytest.fixture(scope="module")
-def documents(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    triton_interpreter.mend()
+def documents(interpreted: None, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     path = tmp_path_factory.mktemp("saved") / "saved_documents.py"
     assert patternc.compile(DOCUMENTS, heads=2, kv_heads=1, backend="triton").save(path) == path
     return load(path)
@@ -119,6 +119,61 @@ def test_where_kernels_do_not_run_the_reason_is_given(documents: ModuleType) -> 
     assert "this module cannot run here: kernels run on CUDA devices" in done.stdout, done.stderr
 
 
+# ------------------------------------------------------------------ plans
+
+STRIDED = "pattern p(doc: int[batch, n]) = causal & { q -> k : doc[q] == doc[k] // 1 and (q - k) % 4 == 0 }"
+
+
+@pytest.mark.parametrize("source", [STRIDED, "std/longformer"], ids=["strided", "listed"])
+def test_the_device_plans_as_in_memory(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = patternc.compile(source, heads=2, kv_heads=1, backend="triton")
+    (tensor,) = compiled.program.tensors
+    module = load(compiled.save(tmp_path / f"saved_{tensor.name}.py"))
+    small = lambda dim, bits: (16, 16)
+    for home in (triton_executor, module):
+        monkeypatch.setattr(home, "tile_of", small)
+    for home in (triton_drawn, module):
+        monkeypatch.setattr(home, "enqueued", lambda device: True)
+    position = torch.arange(60)[None]
+    given = position // 25 if tensor.element == "int" else position % 19 == 0
+    both = module.RUNNER.executor, compiled._artifact("triton").executor
+    found, expected = (executor.ready(*draw(60), [given]) for executor in both)
+    for major in ("by_query", "by_key"):
+        tiles = drawn_tables.tiles(found, major)
+        assert tiles
+        assert tiles == drawn_tables.tiles(expected, major)
+
+
+def test_only_what_the_device_may_plan_carries_the_planner() -> None:
+    held = {
+        text: "DrawnPlans" in _source_of(text)
+        for text in (
+            "pattern p(doc: int[n]) = { q -> k : doc[q] == doc[k] }",
+            "pattern p() = causal",
+            "pattern p(s: int[n]) = causal & top(2, by = s[k])",
+        )
+    }
+    assert list(held.values()) == [True, False, False]
+
+
+def _source_of(text: str) -> str:
+    compiled = patternc.compile(text, heads=1, backend="triton")
+    return export_triton.module_source(compiled.arrangement(), 1, text)
+
+
+@pytest.mark.parametrize("name", ["strided", "listed", "grid"])
+def test_kernels_serve_all_tiles_that_may_be_tuned(name: str, tmp_path: Path) -> None:
+    case = next(case for case in cases.CASES if case.name == name)
+    module = load(case.compiled("triton").save(tmp_path / f"saved_tiles_{name}.py"))
+    n, sides = case.n or 50, [side for side in SIDES if side.bit_count() == 1]
+    options = {"n": n, "n_q": n, "batch": 1, "kv_heads": case.kv_heads, "device": torch.device("cpu")}
+    options["tensors"] = {tensor: make(1, n) for tensor, make in case.tensors.items()}
+    for tile in product(sides, sides):
+        schedule = module.ready(module.MASKS, tile=tile, **options).schedule
+        for step in (*schedule.by_query, *schedule.by_key):
+            assert module.module(step.structure).forward in vars(module).values()
+
+
 # ------------------------------------------------------------------ what is saved
 
 
@@ -135,7 +190,7 @@ def test_numbers_that_need_64_bits_at_some_lengths_only(tmp_path: Path) -> None:
 
 
 def test_a_saved_module_has_no_loose_ends(tmp_path: Path) -> None:
-    for name in ("listed",):
+    for name in ("listed",):  # with all there is: several structures, and plans that the device makes
         case = next(case for case in cases.CASES if case.name == name)
         path = case.compiled("triton").save(tmp_path / "saved.py")
         rules = "--select=E9,F401,F63,F7,F821,F823"
@@ -146,7 +201,8 @@ def test_a_saved_module_has_no_loose_ends(tmp_path: Path) -> None:
         text = path.read_text()
         assert "from patternc" not in text
         assert "import patternc" not in text
-        assert len(text.splitlines()) < 12_000
+        assert "import numpy" not in text
+        assert len(text.splitlines()) < 15_000
 
 
 @pytest.mark.parametrize("text", ["causal # \"\"\" ''' \\ {0}", "causal\rimport os\r\n# coding: utf-7"])
@@ -191,6 +247,19 @@ def test_kernels_share_what_is_equal() -> None:
     assert called == {"A": "A", "f": "f_1", "taken": "taken_1"}
     assert second == "def f_1(x):\n    return x - A\n\n\ndef taken_1():\n    return f_1(1)"
     assert kernels.add("A = 1\ndef f(x):\n    return x - A\n", 2) == ("", {"A": "A", "f": "f_1"})
+
+
+def test_names_from_outside_give_way() -> None:
+    """To those of the package, whichever comes first."""
+    own = ("patternc.own", '"""A file."""\n\nclass Counter: pass\n\nmade = Counter()\n')
+    other = ("patternc.other", '"""A file."""\n\nfrom collections import Counter\n\nmade = Counter()\n')
+    found = embed_sources([own, other])
+    assert found.imports == "from collections import Counter as Counter_of_collections"
+    assert "made_of_other = Counter_of_collections()" in found.text
+    found = embed_sources([other, own])
+    assert found.imports == "from collections import Counter"
+    assert "class Counter_of_own: pass" in found.text
+    assert "made_of_own = Counter_of_own()" in found.text
 
 
 def test_only_what_is_reached_is_carried() -> None:

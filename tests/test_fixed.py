@@ -3,20 +3,16 @@ where enclosures decide, and enqueued without waiting for a tensor."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("triton")
-if torch.cuda.is_available():
-    pytest.skip("a GPU runs tests/gpu/test_fixed_gpu.py", allow_module_level=True)
-if os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("TRITON_INTERPRET=1 must be set before triton is imported", allow_module_level=True)
 
 import drawn_tables
-import triton_interpreter
 from axes import layouts
 from brute import TENSORS, Brute, conditions, tensors
 from hypothesis import assume, given, settings
@@ -26,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import patternc
 from patternc import ir
 from patternc.arrangement import Arrangement, HeadClass, Term
-from patternc.backends import triton_drawn, triton_executor
+from patternc.backends import triton_cuts, triton_drawn
 from patternc.backends.inputs import Declared
 from patternc.backends.triton_drawn import DrawnPlans
 from patternc.backends.triton_launch import Recipe
@@ -35,20 +31,27 @@ from patternc.backends.triton_masks import Masks
 from patternc.backends.triton_plans import Ready, ready
 from patternc.errors import SpatError
 
-pytestmark = pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
+pytestmark = pytest.mark.usefixtures("small_tiles")
 CPU = torch.device("cpu")
 Q, K, N = ir.Var("q"), ir.Var("k"), ir.Var("n")
 DIMS = {"mask": (N, N), "table": (ir.Const(3), N)}
+MAJORS = ("by_query", "by_key")
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "repeat_interleave", "unique", "equal", "is_nonzero")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def here():
     """Plans are made so on the CPU too."""
-    triton_interpreter.mend()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triton_drawn, "enqueued", lambda device: True)
-        patch.setattr(triton_executor, "tile_of", lambda dim, bits: (32, 32))
+        yield
+
+
+@contextmanager
+def pieces_of(least: int) -> Iterator[None]:
+    """Plans whose pieces have so many tiles at least."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triton_cuts, "LEAST_PIECE", least)
         yield
 
 
@@ -100,16 +103,18 @@ def test_plans_are_sound(condition: ir.Scalar, n: int, seed: int, data: st.DataO
     arrangement = arranged(pattern, Term(pattern, *(data.draw(layouts(t)) for t in tile)))
     arrays = batch(n, seed)
     try:
-        found = made(arrangement, arrays, n, n_q, tile)
+        with pieces_of(data.draw(st.sampled_from([1, 8]))):
+            found = made(arrangement, arrays, n, n_q, tile)
     except (SpatError, UnsupportedPatternError, ValueError):
         assume(False)
     if isinstance(found, str):
         assume("candidate tiles" not in found)
         return
     mask = brute(pattern, arrays, n, n_q)
-    by_query, by_key = (drawn_tables.tiles(found, major) for major in ("by_query", "by_key"))
+    by_query, by_key = (drawn_tables.tiles(found, major) for major in MAJORS)
     drawn_tables.check(by_query, mask)
     drawn_tables.check(by_key, mask)
+    assert all(count > 1 for major in MAJORS for count in drawn_tables.cut_rows(found, major).values())
 
 
 DOCUMENTS = "pattern d(ids: int[batch, n]) = causal & { q -> k : ids[q] == ids[k] }"
@@ -129,7 +134,7 @@ def test_sorted_documents_are_planned_as_by_the_planner_that_waits(source: str) 
     mine = plans.ready(declared, {"ids": ids}, {"ids": ids.dtype}, **options)
     assert isinstance(mine, Ready)
     theirs = ready(executor.masks, kv_heads=1, tensors={"ids": ids}, **options)
-    for major in ("by_query", "by_key"):
+    for major in MAJORS:
         assert set(drawn_tables.tiles(mine, major)) == set(drawn_tables.tiles(theirs, major))
     other = plans.ready(declared, {"ids": ids * 0}, {"ids": ids.dtype}, **options)
     assert isinstance(other, Ready)
@@ -182,6 +187,68 @@ def test_outputs_and_gradients(name: str) -> None:
     found, wanted = (torch.autograd.grad(o, (q, k, v), g) for o, g in ((out, d), (expected, d.double())))
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-5)
+
+
+SUMS = "pattern b(x: float[batch, n]) = { q -> k : x[q] < 0.3 * x[k] + 0.1 } + { q -> k : q - k < 5 }"
+HUBS = "pattern m(f: bool[n]) = { q -> k : f[q] or f[k] or 0 <= q - k < 3 }"
+LONG = {
+    "documents": (DOCUMENTS, 1, 1),
+    "bag": (SUMS, 1, 1),
+    "hubs": (HUBS, 1, 1),
+    "longformer": ("std/longformer", 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_cut_rows(name: str) -> None:
+    """Outputs and gradients of rows that are cut, and of rows beside them that are not."""
+    source, heads, kv_heads = LONG[name]
+    compiled = patternc.compile(source, heads=heads, kv_heads=kv_heads, backend="triton")
+    n, n_q = 122, 90
+    torch.manual_seed(0)
+    q = torch.randn(2, heads, n_q, 16, requires_grad=True)
+    k, v = (torch.randn(2, kv_heads, n, 16, requires_grad=True) for _ in range(2))
+    d = torch.randn(2, heads, n_q, 16)
+    given = {t.name: long_values(t.name, n) for t in compiled.program.tensors}
+    with pieces_of(1):
+        plan = compiled._artifact("triton").executor.ready(q, k, v, list(given.values()))
+        out = compiled(q, k, v, **given)
+        found = torch.autograd.grad(out, (q, k, v), d)
+        assert name != "documents" or torch.equal(out, compiled(q, k, v, **given))
+    for major in MAJORS:
+        assert drawn_tables.cut_rows(plan, major)
+    expected = compiled.run("reference", q.double(), k.double(), v.double(), tensors=given)
+    wanted = torch.autograd.grad(expected, (q, k, v), d.double())
+    for a, b in zip((out, *found), (expected, *wanted), strict=True):
+        torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-5)
+
+
+def long_values(name: str, n: int) -> torch.Tensor:
+    """A run-time tensor by its name: one long document, then short ones; a hub or two."""
+    place = torch.arange(n)
+    if name == "ids":
+        return torch.stack([place * 0, place // 20])
+    if name == "x":
+        return torch.stack([place * 0.0 - 1, (place % 50 - 25) * 0.1])
+    return place == n - 3 if name == "f" else torch.stack([place == n - 1, place % 70 == 40])
+
+
+@pytest.mark.parametrize("n_q", [1, 200, 640])
+def test_rows_are_cut_as_by_the_planner_that_waits(n_q: int) -> None:
+    """The same rows, into about as many pieces; none where there are enough of them for all processors."""
+    executor = patternc.compile(DOCUMENTS, heads=8, backend="triton")._artifact("triton").executor
+    n = 640
+    ids = (torch.arange(n) >= 100).long()[None]
+    options = {"n": n, "n_q": n_q, "batch": 1, "device": CPU, "tile": (16, 16)}
+    mine = DrawnPlans(executor.masks, 8, "").ready(
+        executor.pattern.declared(n), {"ids": ids}, {"ids": ids.dtype}, **options
+    )
+    assert isinstance(mine, Ready)
+    theirs = ready(executor.masks, kv_heads=8, tensors={"ids": ids}, **options)
+    found, wanted = (drawn_tables.cut_rows(made, "by_query") for made in (mine, theirs))
+    assert found.keys() == wanted.keys()
+    assert bool(found) == (n_q < n)
+    assert all(abs(pieces - wanted[row]) <= 1 for row, pieces in found.items())
 
 
 @pytest.mark.parametrize("source", [DOCUMENTS, STRIDED, "std/longformer"], ids=["documents", "strided", "longformer"])

@@ -3,7 +3,9 @@ that launches share."""
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -142,6 +144,22 @@ def test_compiling_beside_one_another_leaves_triton_as_it_was():
     with pytest.raises(ZeroDivisionError):
         prepare([lambda: 1 // 0], lambda: None)
     assert active_mode.get() is None
+
+
+def test_launchers_are_made_again_one_after_the_other():
+    class CudaLauncher:
+        def __init__(self, src, metadata):
+            self.made_of, self.thread = (src, metadata), threading.current_thread()
+
+    kernel = SimpleNamespace(src="source", metadata=1, _run=None)
+
+    def warmup():
+        kernel._run = CudaLauncher("another", 2)  # as a thread may be given one
+        return kernel
+
+    prepare([warmup], lambda: None)
+    assert kernel._run.made_of == ("source", 1)
+    assert kernel._run.thread is threading.current_thread()
 
 
 def test_in_the_interpreter_there_is_nothing_to_start_again():

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from saved_modules import load
 
 import patternc
-from patternc.backends import triton_tuned
+from patternc.backends import export_triton, triton_tuned
 from patternc.backends.triton_artifact import executor
 from patternc.backends.triton_options import Form, Options
 from patternc.backends.triton_tuned import Key, described, keep, store, trying, tuned
@@ -194,7 +195,11 @@ def edited(change: Callable[[dict[str, Any]], object]) -> None:
         lambda found: found["entries"][0].update(tile=[64]),
         lambda found: found["entries"][0].update(tile=[64, 96]),
         lambda found: found["entries"][0].update(tile=[1 << 20, 64]),
+        lambda found: found["entries"][0].update(tile=[64, "64"]),
+        lambda found: found["entries"][0].update(device="A" * 1000),
         lambda found: found["entries"][0].update(dim="128"),
+        lambda found: found["entries"][0].update(dim=True),
+        lambda found: found["entries"][0].update(bits=64),
         lambda found: found["entries"][0]["options"].update(sideways={"warps": 4, "stages": 2, "registers": None}),
         lambda found: found["entries"][0]["options"]["forward"].update(warps=3),
         lambda found: found["entries"][0]["options"]["forward"].update(warps=True),
@@ -234,6 +239,12 @@ def test_a_link_is_ignored(tmp_path: Path):
     assert read() is None
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_not_waited_for():
+    os.mkfifo(triton_tuned.store())
+    assert triton_tuned.described().endswith("is ignored: it is no plain file")
+
+
 def test_a_write_that_fails_leaves_the_old_file(monkeypatch: pytest.MonkeyPatch):
     path = keep(KEY, FOUND)
 
@@ -261,3 +272,48 @@ def test_the_executor_runs_in_the_form_that_was_kept():
     assert (plan.tile_q, plan.tile_k) == (32, 16)
     assert made.form(q, q).options == {"forward": Options(2, 1)}
     assert made.form(q.half(), q.half()) == Form((64, 64))
+
+
+# ------------------------------------------------------------------ saved modules
+
+
+def saved(compiled: patternc.Compiled) -> str:
+    return export_triton.module_source(compiled.arrangement(), compiled.kv_heads, "")
+
+
+def test_a_saved_module_knows_what_was_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """For this program, on any device, under the Triton that it was found with."""
+    compiled = patternc.compile("std/local", heads=1, window=76, backend="triton")
+    plain = saved(compiled)
+    assert "SavedForms" not in plain
+    keep(KEY, USUAL)  # of another program
+    assert saved(compiled) == plain
+    program = key_of(compiled, Size(64, 16, torch.float32, torch.device("cpu"))).program
+    keep(Key("cpu", program, 16, 32), Form((32, 16), {"backward_keys": Options(8, 1, 168), "forward": Options(2, 1)}))
+    keep(Key(HOSTILE, program, 64, 16), USUAL)
+    text = saved(compiled)
+    assert text == saved(compiled)
+    entry = """('cpu', 16, 32): Form((32, 16), {"forward": Options(2, 1), "backward_keys": Options(8, 1, 168)}),"""
+    assert entry in text
+    module = load(compiled.save(tmp_path / "saved_tuned.py"))
+    assert not hasattr(module, "PLANTED")
+    assert {name for name, *_ in module.TUNED.forms} == {"cpu", HOSTILE}
+    q = torch.zeros(1, 1, 256, 16)
+    executor = module.RUNNER.executor
+    plan = executor.ready(q, q, q, []).plan
+    assert (plan.tile_q, plan.tile_k) == (32, 16)
+    assert executor.form(q.half(), q.half()).tile == (64, 64)
+    monkeypatch.setattr(module, "version", lambda: (99, 0))
+    assert module.TUNED.on(q.device, 16, 32) is None
+
+
+HOSTILE = "A\"GPU')): 0}, \n\u2028PLANTED = 1 #\\"
+
+
+def test_a_file_that_is_ignored_does_not_get_into_saved_modules():
+    compiled = patternc.compile("std/local", heads=1, window=75, backend="triton")
+    plain = saved(compiled)
+    program = key_of(compiled, Size(64, 16, torch.float32, torch.device("cpu"))).program
+    keep(Key("cpu", program, 16, 32), FOUND).chmod(0o622)
+    triton_tuned._read.cache_clear()
+    assert saved(compiled) == plain

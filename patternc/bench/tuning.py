@@ -8,7 +8,8 @@ from itertools import count
 from typing import Any
 
 from patternc.backends import base
-from patternc.backends.triton_artifact import device_name, executor
+from patternc.backends.triton_artifact import executor
+from patternc.backends.triton_backend import device_name
 from patternc.backends.triton_options import PASSES, Form, Options
 from patternc.backends.triton_plans import tile_of
 from patternc.backends.triton_tuned import Key, keep, trying, tuned

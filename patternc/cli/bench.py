@@ -69,7 +69,9 @@ def command(
     """
     if tune and backend not in ("auto", "triton"):
         raise click.UsageError(f"--tune is for the triton backend, not for {backend}")
-    import torch  # two seconds that other commands do not pay
+    if output is not None and not output.absolute().parent.is_dir():  # said before minutes of measuring
+        raise click.UsageError(f"there is no folder {output.parent}")
+    import torch  # a slow import, which other commands do not pay
 
     from patternc.bench import record, rows
     from patternc.bench.request import Request
@@ -77,10 +79,10 @@ def command(
     there = usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     asked = None if dtype is None else getattr(torch, dtype)
     request = Request.of(there, dim=dim, dtype=asked, peers=peers, repeats=repeats)
+    patterns = [compile_choice(file, choice, backend="triton" if tune else backend) for file in files]
     found: list[Row] = []
     tried: dict[str, list[str]] = {}
-    for file in files:
-        compiled = compile_choice(file, choice, backend="triton" if tune else backend)
+    for compiled in patterns:
         n = length_of(compiled.program, length, request.length)
         arrays = run_time_tensors(compiled.program.tensors, tensors, n, heads=choice.heads, seed=seed)
         if tune:

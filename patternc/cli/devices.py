@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def usable(name: str) -> torch.device:
     """The device; ValueError if this machine has none of that name."""
-    import torch  # two seconds that other commands do not pay
+    import torch  # a slow import, which other commands do not pay
 
     try:
         return torch.empty(0, device=name).device

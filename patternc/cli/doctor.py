@@ -62,7 +62,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 def _devices() -> list[tuple[str, str, bool]]:
     """Devices that torch knows of, what they are, and whether they are there."""
-    import torch  # two seconds that no other command pays
+    import torch  # a slow import, which no other command pays
 
     devices = [("cpu", f"{torch.get_num_threads()} threads", True)]
     for i in range(torch.cuda.device_count()):

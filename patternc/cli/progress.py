@@ -16,7 +16,7 @@ def progress(text: str, total: int | None = None) -> Iterator[Callable[[], None]
     if not sys.stderr.isatty():
         yield lambda: None
         return
-    from rich.console import Console  # 0.1 s that only a terminal pays
+    from rich.console import Console  # a slow import, which only a terminal pays
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())

@@ -115,14 +115,14 @@ def _show_layouts(
         width = shutil.get_terminal_size().columns
         click.echo("\n".join(permuted_lines.lines(picture, pairs, width, colour=_colours())), color=True)
         return
-    from patternc.show import permuted_figure  # matplotlib, half a second that the terminal does not pay
+    from patternc.show import permuted_figure  # matplotlib, which the terminal does not pay
 
     permuted_figure.write(picture, pairs, output)
     click.echo(f"{output} written", err=True)
 
 
 def _write(picture: Picture, output: Path, across: int | None) -> None:
-    from patternc.show import figure  # matplotlib, half a second that the terminal does not pay
+    from patternc.show import figure  # matplotlib, which the terminal does not pay
 
     figure.write(picture, output, across)
     click.echo(f"{output} written", err=True)

@@ -50,7 +50,7 @@ def command(
             f"the reference is dense: {scores:,} scores (batch {rows} × heads {choice.heads} × queries × keys) "
             f"are more than {SCORES_LIMIT:,}; take a smaller -n, or --queries"
         )
-    import torch  # two seconds that a wrong call does not pay
+    import torch  # a slow import, which a wrong call does not pay
 
     from patternc.verification import verify
 

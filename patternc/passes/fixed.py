@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from patternc.analysis.arrays import NUMPY
 from patternc.analysis.axes import axis_of
 from patternc.analysis.fixed import Candidates, UnknownElementError, all_tiles, candidates
 from patternc.analysis.tiles import Area, Multiplicity
@@ -64,7 +63,8 @@ def room(meanings: Any, lists: Lists, tile_q: int = TILE_Q, tile_k: int = TILE_K
         for i, layouts in enumerate(meanings.terms(heads[0])):
             own = lists[heads[0], i]
             area = _area(meanings, layouts, own, (tile_q, tile_k))
-            found = _candidates(meanings.term(heads[0], None if count is None else 0, i), area, own, limit)
+            multiplicity = meanings.term(heads[0], None if count is None else 0, i)
+            found = _candidates(multiplicity, area, own, limit, meanings.xp)
             here.append(Possible(heads, i, area, found, start, count or 1))
             start += here[-1].places
         possible += here
@@ -73,7 +73,7 @@ def room(meanings: Any, lists: Lists, tile_q: int = TILE_Q, tile_k: int = TILE_K
             if len(one.tiles):
                 queries = one.area.queries
                 key = queries.layout if queries.index is None else id(queries)
-                groups.setdefault(key, (queries, []))[1].append(_apart(one))
+                groups.setdefault(key, (queries, []))[1].append(_apart(one, meanings.xp))
         for b in [None] if count is None else range(count):
             rows = None if b is None else (b,)
             launches += [Launch(heads, rows, queries, tuple(terms)) for queries, terms in groups.values()]
@@ -85,31 +85,31 @@ def _area(
     meanings: Any, layouts: tuple[Layout, Layout], lists: tuple[Axis | None, Axis | None], tile: tuple[int, int]
 ) -> Area:
     n = meanings.n
-    queries = lists[0] or axis_of(layouts[0], n - meanings.n_q, n, tile[0], None, NUMPY)
-    return Area(queries, lists[1] or axis_of(layouts[1], 0, n, tile[1], None, NUMPY))
+    queries = lists[0] or axis_of(layouts[0], n - meanings.n_q, n, tile[0], None, meanings.xp)
+    return Area(queries, lists[1] or axis_of(layouts[1], 0, n, tile[1], None, meanings.xp))
 
 
 def _candidates(
-    multiplicity: Multiplicity, area: Area, lists: tuple[Axis | None, Axis | None], limit: int
+    multiplicity: Multiplicity, area: Area, lists: tuple[Axis | None, Axis | None], limit: int, xp: Any
 ) -> Candidates:
     if lists != (None, None):  # nothing is known of what they hold
-        return all_tiles(area, limit)
+        return all_tiles(area, limit, xp)
     try:
-        return candidates(multiplicity, area, limit)
+        return candidates(multiplicity, area, limit, xp)
     except UnknownElementError:
-        return all_tiles(area, limit)
+        return all_tiles(area, limit, xp)
 
 
-def _apart(possible: Possible) -> TermTiles:
+def _apart(possible: Possible, xp: Any) -> TermTiles:
     """Tables in which every candidate is a run."""
     row, column = possible.tiles.row, possible.tiles.column
-    turn = NUMPY.argsort(column)
+    turn = xp.argsort(column)
     area = possible.area
-    by_query, by_key = _runs(row, column, area.rows), _runs(column[turn], row[turn], area.columns)
+    by_query, by_key = _runs(row, column, area.rows, xp), _runs(column[turn], row[turn], area.columns, xp)
     return TermTiles(possible.term, area.keys, by_query, by_key)
 
 
-def _runs(row: Any, first: Any, rows: int) -> Runs:
-    ends = NUMPY.searchsorted(row, NUMPY.arange(0, rows + 1))
-    one, none = (NUMPY.full(row.shape, value) for value in (1, 0))
-    return Runs(*(NUMPY.small(a) for a in (ends, first, one, none + PARTIAL, none)))
+def _runs(row: Any, first: Any, rows: int, xp: Any) -> Runs:
+    ends = xp.searchsorted(row, xp.arange(0, rows + 1))
+    one, none = (xp.full(row.shape, value) for value in (1, 0))
+    return Runs(*(xp.small(a) for a in (ends, first, one, none + PARTIAL, none)))

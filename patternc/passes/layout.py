@@ -32,7 +32,7 @@ from patternc.passes.simplify import Simplifier
 from patternc.plan import LISTED, TILE_K, TILE_Q, Layout
 
 WORK = 1.0e8
-"""Nodes times tiles that may be estimated for one program: some 0.5 s on one core."""
+"""Nodes times tiles that may be estimated for one program: a bound on time."""
 ALIKE = 0.02
 """A choice is taken over from another class of heads if it costs no more than this share above what it costs there."""
 FOLLOWING = 0.1

@@ -16,7 +16,7 @@ import numpy as np
 from patternc.plan import Axis, Launch, TermTiles
 
 MOST_RESIDUES = 4096
-"""The longest period whose residues are looked at; a graph of so many takes some 20 ms."""
+"""The longest period whose residues are looked at: a bound on the nodes of the graph."""
 
 
 @dataclass(frozen=True, slots=True)

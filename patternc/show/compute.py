@@ -19,7 +19,7 @@ from patternc.specialise import bind
 
 MOST_PANELS = 8
 MOST_SELECTED = 1 << 25
-"""Pairs that the selections of all panels together choose from; some three seconds. One panel is shown in any case."""
+"""Pairs that the selections of all panels together choose from: a bound on time. One panel is shown in any case."""
 MOST_TILES = 1 << 17
 """Display tiles of all panels together: a bound on the time, as each in doubt is judged by 256 of its cells."""
 MOST_COMPUTED = 1 << 16
