@@ -168,15 +168,20 @@ def values(name: str, n: int, seed: int) -> torch.Tensor:
     return torch.rand(2, n, generator=g) < 0.06
 
 
+def inputs(heads: int, kv_heads: int, n: int, n_q: int) -> tuple[torch.Tensor, ...]:
+    """q, k, v, and the incoming gradient."""
+    torch.manual_seed(0)
+    q = torch.randn(2, heads, n_q, 16, requires_grad=True)
+    k, v = (torch.randn(2, kv_heads, n, 16, requires_grad=True) for _ in range(2))
+    return q, k, v, torch.randn(2, heads, n_q, 16)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_and_gradients(name: str) -> None:
     source, heads, kv_heads = CASES[name]
     compiled = patternc.compile(source, heads=heads, kv_heads=kv_heads, backend="triton")
     n, n_q = 90, 70
-    torch.manual_seed(0)
-    q = torch.randn(2, heads, n_q, 16, requires_grad=True)
-    k, v = (torch.randn(2, kv_heads, n, 16, requires_grad=True) for _ in range(2))
-    d = torch.randn(2, heads, n_q, 16)
+    q, k, v, d = inputs(heads, kv_heads, n, n_q)
     for seed in (0, 1):  # the second time with tables of the same template
         given = {t.name: values(t.name, n, seed) for t in compiled.program.tensors}
         ordered = [given[t.name] for t in compiled.program.tensors]
@@ -205,10 +210,7 @@ def test_cut_rows(name: str) -> None:
     source, heads, kv_heads = LONG[name]
     compiled = patternc.compile(source, heads=heads, kv_heads=kv_heads, backend="triton")
     n, n_q = 122, 90
-    torch.manual_seed(0)
-    q = torch.randn(2, heads, n_q, 16, requires_grad=True)
-    k, v = (torch.randn(2, kv_heads, n, 16, requires_grad=True) for _ in range(2))
-    d = torch.randn(2, heads, n_q, 16)
+    q, k, v, d = inputs(heads, kv_heads, n, n_q)
     given = {t.name: long_values(t.name, n) for t in compiled.program.tensors}
     with pieces_of(1):
         plan = compiled._artifact("triton").executor.ready(q, k, v, list(given.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cuda_graphs import captured
 
 import patternc
 from patternc.backends import triton_drawn
@@ -72,30 +73,16 @@ def test_nothing_waits_and_all_is_right(name, n_q):
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
-def captured(step):
-    """A CUDA graph of a step, and what the step leaves when the graph is replayed."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        held = step()
-    return graph, held
-
-
 @pytest.mark.parametrize("name", ["documents", "longformer"])
 def test_a_graph_follows_its_tensors(name):
     attention = compiled(name)
     q, k, v, d = inputs()
     (tensor,) = (t.name for t in attention.program.tensors)
     given = {tensor: drawn(tensor, 0)}
-    graph, held = captured(lambda: both(attention, q, k, v, d, given))
+    replay, held = captured(lambda: both(attention, q, k, v, d, given))
     for seed in (1, 2, 0):
         given[tensor].copy_(drawn(tensor, seed))
-        graph.replay()
+        replay()
         now = both(attention, q, k, v, d, {tensor: drawn(tensor, seed)})
         assert all(torch.equal(a, b) for a, b in zip(held, now, strict=True))
 
@@ -159,11 +146,11 @@ def test_a_graph_follows_tensors_that_cut_other_rows(name, n_q):
     q, k, v, d = few_inputs(n_q)
     (tensor,) = (t.name for t in attention.program.tensors)
     given = {tensor: long_drawn(tensor, 1.0)}
-    graph, held = captured(lambda: both(attention, q, k, v, d, given))
+    replay, held = captured(lambda: both(attention, q, k, v, d, given))
     for share in (1.0, 0.5, 0.01):
         now = {tensor: long_drawn(tensor, share)}
         given[tensor].copy_(now[tensor])
-        graph.replay()
+        replay()
         assert all(torch.equal(a, b) for a, b in zip(held, both(attention, q, k, v, d, now), strict=True))
 
 

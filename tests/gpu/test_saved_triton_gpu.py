@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import saved_triton_cases as cases
 import torch
+from cuda_graphs import captured
 from saved_modules import load, run
 
 import patternc
@@ -89,20 +90,6 @@ def test_run_time_tensors_are_planned_by_the_device(source: str, tmp_path: Path)
         first[name].copy_(given(seed, name)[name])
         replay()
         check_equal(held, both(compiled, tensors, given(seed, name)))
-
-
-def captured(call: Callable[[], list[torch.Tensor]]) -> tuple[Callable[[], None], list[torch.Tensor]]:
-    """The replay of a CUDA graph of the call, and where it leaves its results."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        held = call()
-    return graph.replay, held
 
 
 def test_what_was_tuned_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

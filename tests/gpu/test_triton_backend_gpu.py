@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from cuda_graphs import captured
 from fifteen import CASES, EXAMPLES
 
 import patternc
@@ -275,26 +276,19 @@ def test_a_cuda_graph() -> None:
         out = attention(q, k, v)
         return (out, *torch.autograd.grad(out, (q, k, v), out))
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    replay, held = captured(step)
     with torch.no_grad():
         for t in (q, k, v):
             t.copy_(torch.randn_like(t))
-    graph.replay()
-    for a, b in zip(captured, step(), strict=True):
+    replay()
+    for a, b in zip(held, step(), strict=True):
         assert torch.equal(a, b)
-    expected = [t.clone() for t in captured]
+    expected = [t.clone() for t in held]
     for n in range(100, 100 + 2 * KEPT_PLANS):  # the plan that the graph uses is not among those kept any more
         attention(*(t[:, :, :n] for t in (q, k, v)))
     garbage = [torch.full((1 << size,), 7, dtype=torch.int32, device="cuda") for size in range(4, 20)]
-    graph.replay()
-    assert all(torch.equal(a, b) for a, b in zip(captured, expected, strict=True))
+    replay()
+    assert all(torch.equal(a, b) for a, b in zip(held, expected, strict=True))
     del garbage
 
 
