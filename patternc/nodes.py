@@ -37,8 +37,8 @@ _T = TypeVar("_T", bound=Spanned)
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def node(kind: type[_T]) -> type[_T]:
-    """Makes a class of nodes. It takes equality, hash and representation from `Spanned`: to write them anew for each of
-    the many classes would take a third of the time that a fresh process needs to make these."""
+    """Makes a class of nodes. It takes equality, hash and representation from `Spanned`: a fresh process would wait for
+    them to be written anew for each of the many classes."""
     made = dataclass(frozen=True, slots=True, eq=False, repr=False)(kind)
     names = tuple(f.name for f in fields(made) if f.compare)
     _PARTS[made] = names

@@ -155,7 +155,7 @@ def test_the_same_program_gives_the_same_arrangement() -> None:
 
 
 def test_the_tests_would_see_terms_that_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    def overlapping(groups, search, simplifier):  # type: ignore[no-untyped-def]
+    def overlapping(groups, search, simplifier):
         terms = terms_of(groups, search, simplifier)
         return terms[:1] + terms[:1] + terms[2:]
 

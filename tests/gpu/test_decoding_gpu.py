@@ -99,7 +99,7 @@ def test_token_by_token_and_in_chunks(name: str, dtype: torch.dtype) -> None:
         expected = reference(compiled, x[0][:, :, here], *(t[:, :, : here.stop] for t in x[1:]), **tensors)
         close(found, expected, dtype)
     assert longest_of(sum(PROMPT)) < n
-    assert bool(compiled._artifact("triton").executor._few) == (name in STEADY)  # type: ignore[attr-defined]
+    assert bool(compiled._artifact("triton").executor._few) == (name in STEADY)
 
 
 @pytest.mark.parametrize("name", ["causal", pytest.param("columns", marks=pytest.mark.memcheck), "strided", "local"])
@@ -154,7 +154,7 @@ def test_same_bits_whatever_was_decoded_before(name: str) -> None:
     found = []
     for lengths in ((1400,), (1025, 1390, 2048, 1400), (900, 2049, 1400, 1026, 1400)):
         compiled = patternc.compile(PATTERNS[name][0], heads=HEADS, kv_heads=KV_HEADS, **PATTERNS[name][1])
-        executor = compiled._artifact("triton").executor  # type: ignore[attr-defined]
+        executor = compiled._artifact("triton").executor
         executor._few.clear()
         for n in lengths:
             out = compiled(q[:, :, :1], k[:, :, :n], v[:, :, :n], return_lse=True)
@@ -166,7 +166,7 @@ def test_same_bits_whatever_was_decoded_before(name: str) -> None:
 def test_new_lengths_compile_nothing(name: str) -> None:
     compiled = compiled_of(name)
     q, k, v = inputs(2050, BF16)
-    executor = compiled._artifact("triton").executor  # type: ignore[attr-defined]
+    executor = compiled._artifact("triton").executor
     compiled(q[:, :, :1], k[:, :, :1025], v[:, :, :1025])
     made: list[Any] = []
     original, planned = JITFunction._do_compile, executor.planned

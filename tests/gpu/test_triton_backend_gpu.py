@@ -263,7 +263,7 @@ def test_the_operators_keep_their_contract() -> None:
     attention = case.compiled()
     q, k, v = inputs(case)
     attention(q, k, v)
-    key = attention._artifact("triton").executor.key  # type: ignore[attr-defined]
+    key = attention._artifact("triton").executor.key
     torch.library.opcheck(torch.ops.patternc.attention.default, (q, k, v, [], key, 0.125, 0.0, None))
 
 
