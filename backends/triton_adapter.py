@@ -77,13 +77,15 @@ def _read_triton() -> None:
         read()
 
 
-def prepare(warmups: Sequence[Callable[[], Any]], enter: Callable[[], None]) -> None:
+def prepare(warmups: Sequence[tuple[Any, Callable[[], Any]]], enter: Callable[[], None]) -> None:
     """Compiles and loads kernels beside one another, by calls of their `warmup`; threads begin with `enter`. Kernels
     that cannot be compiled say so when they are started."""
+    for kernel, _ in warmups:  # what they are known by can be found while Triton's files are read
+        getattr(kernel, "cache_key", None)
     look_ahead().join()
     with ThreadPoolExecutor(_THREADS, initializer=enter) as pool:
         # In a context of its own, for a caller may compile in such a way too, and must not be left doing it.
-        loaded = list(pool.map(_load, Context().run(_warmed, warmups, pool)))
+        loaded = list(pool.map(_load, Context().run(_warmed, [warmup for _, warmup in warmups], pool)))
     for kernel in loaded:
         _launch_again(kernel)
 

@@ -210,10 +210,11 @@ def _by_turns(step: Step, plan: Plan, calls: _Calls) -> Step:
     tables = _turned(_side_by_side(step.tables, beside, group), axes, span)
     per_follower = calls.n_q * tables.longest
     tables = replace(tables, per_follower=per_follower, early=0, pieces=per_follower * len(tables.followers))
-    if tables.merge is not None:
-        merged = _turned(_side_by_side(tables.merge, beside, group), axes, span)
-        tables = replace(tables, merge=replace(merged, longest=tables.longest, per_follower=calls.n_q))
-    return replace(step, tables=tables)
+    if tables.merge is None:  # its kernel is compiled with the others, for longer lengths
+        return replace(step, tables=replace(tables, merge=replace(tables, per_follower=0)))
+    merged = _turned(_side_by_side(tables.merge, beside, group), axes, span)
+    merged = replace(merged, longest=tables.longest, per_follower=calls.n_q)
+    return replace(step, tables=replace(tables, merge=merged))
 
 
 def _side_by_side(made: Tables, beside: int, group: int) -> Tables:

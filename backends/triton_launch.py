@@ -42,6 +42,7 @@ class Launch:
     kernel: Any
     """A function of Triton's JIT."""
     programs: int
+    """0 for a kernel that is compiled and not started: calls of other lengths may need it."""
     bound: Mapping[str, Any]
     """Tensors, numbers, constants, and options of the compiler."""
     given: Mapping[str, str]
@@ -168,10 +169,11 @@ class Recipe:
 
     def __init__(self, launches: Sequence[Launch], scratch: Scratch, device: torch.device, *, kept: bool) -> None:
         """`kept`: it will be run again, so what kernels are started by is worth keeping."""
-        self._launches, self._device, self._kept = tuple(launches), device, kept
+        self._compiles = tuple(launches)
+        self._launches, self._device, self._kept = tuple(x for x in launches if x.programs), device, kept
         self._places, self._bytes = scratch.places()
         self._offsets = [(name, first) for name, first, _, _ in self._places]
-        self._compiled = self._ready = False
+        self._ready = False
         self._alarmed = any("alarm" in launch.given.values() for launch in launches)
         self._streams: set[int] = set()
 
@@ -217,10 +219,10 @@ class Recipe:
         return {name: scratch[first : first + size].view(dtype) for name, first, size, dtype in self._places}
 
     def _first(self, values: Mapping[str, Any], aligned: bool) -> None:
-        if self._device.type == "cuda" and not self._compiled:
-            warmups = [partial(launch.warmup, values) for launch in self._launches]
+        if self._device.type == "cuda" and self._compiles:
+            warmups = [(launch.kernel, partial(launch.warmup, values)) for launch in self._compiles]
             prepare(warmups, partial(torch.cuda.set_device, self._device))
-            self._compiled = True
+            self._compiles = ()
         bind = self._kept and aligned and not self._ready
         for launch in self._launches:
             launch.first(values, bind=bind)

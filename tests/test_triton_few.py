@@ -231,6 +231,15 @@ def test_programs_are_as_many_as_the_queries_need() -> None:
     assert made.tables.programs == made.tables.longest
 
 
+def test_pieces_have_a_kernel_that_merges_them_before_a_length_needs_it() -> None:
+    merged = {}
+    for name in ("window", "all"):
+        (step,) = planned(name).schedule.by_query
+        assert step.tables.merge is not None
+        merged[name] = step.tables.merge.programs
+    assert merged == {"window": 0, "all": 1}, "heads lie side by side"
+
+
 def _tiles(runs: Any) -> Iterator[tuple[int, int, int, int]]:
     """Row, tile, kind and weight."""
     for row in range(len(runs.rows) - 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -96,6 +97,18 @@ def test_tensors_at_odd_places_go_through_the_jit(kernel):
     assert kernel.again[0][1][0] == even["out"].data_ptr()
 
 
+def test_a_kernel_without_programs_is_compiled_and_not_started(kernel, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(triton_launch, "prepare", lambda kernels, enter: compiled.extend(kernels))
+    spare = Kernel()
+    idle = replace(launch(spare, torch.zeros(4)), programs=0)
+    recipe = Recipe([launch(kernel, torch.zeros(4)), idle], Scratch(), CPU, kept=True)
+    monkeypatch.setattr(recipe, "_device", torch.device("cuda"))
+    recipe._first({"out": torch.zeros(8), "k": torch.zeros(2, 16), "scale": 0.5}, aligned=True)
+    assert [of for of, _ in compiled] == [kernel, spare]
+    assert (len(kernel.first), len(spare.first)) == (1, 0)
+
+
 def test_scratch_memory_lies_alike_for_tensors_and_for_addresses(kernel):
     scratch = Scratch()
     scratch.take("out", 100)
@@ -138,11 +151,11 @@ def test_compiling_beside_one_another_leaves_triton_as_it_was():
 
     made = []
     with ThreadPoolExecutor(1) as pool, AsyncCompileMode(pool) as own:
-        prepare([lambda: made.append(active_mode.get())] * 2, lambda: None)
+        prepare([(None, lambda: made.append(active_mode.get()))] * 2, lambda: None)
         assert active_mode.get() is own
     assert made[0] is made[1] is not own
     with pytest.raises(ZeroDivisionError):
-        prepare([lambda: 1 // 0], lambda: None)
+        prepare([(None, lambda: 1 // 0)], lambda: None)
     assert active_mode.get() is None
 
 
@@ -157,7 +170,7 @@ def test_launchers_are_made_again_one_after_the_other():
         kernel._run = CudaLauncher("another", 2)  # as a thread may be given one
         return kernel
 
-    prepare([warmup], lambda: None)
+    prepare([(None, warmup)], lambda: None)
     assert kernel._run.made_of == ("source", 1)
     assert kernel._run.thread is threading.current_thread()
 
