@@ -37,6 +37,15 @@ def _cuda() -> None:
         pytest.skip("GPU tests need a CUDA device")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With pytest-xdist, one process runs all tests of a named pattern, and compiles its kernels once."""
+    for item in items:
+        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if isinstance(given.get("name"), str):
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {given['name']}"))
+
+
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     """Modules may import torch and triton: where one is missing, they are not imported."""
     if all(find_spec(name) for name in NEEDED):
@@ -56,10 +65,12 @@ class _Results:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
-            self.tests[report.nodeid] = {"outcome": report.outcome, "seconds": round(report.duration, 3)}
+            test = report.nodeid.partition("@")[0]  # pytest-xdist appends the group
+            self.tests[test] = {"outcome": report.outcome, "seconds": round(report.duration, 3)}
 
     def pytest_sessionfinish(self) -> None:
-        import torch  # the tests have imported it, or there is nothing to tell
+        import torch  # the tests have imported them, or there is nothing to tell
+        import triton
 
         outcomes = [test["outcome"] for test in self.tests.values()]
         found = {
@@ -70,6 +81,7 @@ class _Results:
                 "patternc": patternc.__version__,
                 "python": platform.python_version(),
                 "torch": torch.__version__,
+                "triton": triton.__version__,
             },
             "outcomes": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))},
             "tests": self.tests,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -61,25 +59,6 @@ def close(found: Any, expected: Any, dtype: torch.dtype) -> None:
 
 def reference(compiled: patternc.Compiled, *x: torch.Tensor, **tensors: torch.Tensor) -> Any:
     return compiled.run("reference", *(t.double() for t in x), return_lse=True, tensors=tensors)
-
-
-def warm(name: str, dtype: torch.dtype) -> None:
-    """Compiles the kernels of a pattern into the cache on disk."""
-    compiled = compiled_of(name)
-    q, k, v = inputs(300, dtype)
-    for n_q in (200, 1):
-        compiled(q[:, :, :n_q], k, v, **tensors_of(compiled, 300))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_beforehand(request: pytest.FixtureRequest) -> None:
-    """Fills the cache on disk with the kernels of the patterns that are asked for, in several processes."""
-    asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    cases = {(p["name"], p.get("dtype", BF16)) for p in asked if p.get("name") in PATTERNS}
-    if len(cases) > 4:
-        with ProcessPoolExecutor(8, mp_context=get_context("spawn")) as pool:
-            for done in [pool.submit(warm, *case) for case in sorted(cases, key=str, reverse=True)]:
-                done.exception()  # the tests say what is wrong
 
 
 # ------------------------------------------------------------------ right

@@ -24,21 +24,13 @@ Call = Callable[..., Any]
 TESTS = Path(__file__).parent.parent
 
 
-def test_modules_stand_alone_and_agree_with_the_reference(tmp_path: Path) -> None:
-    """At lengths drawn after saving; a process for each, for kernels take their time to compile."""
-    lengths = random.Random(os.urandom(8))
-    running = {}
-    for case in cases.CASES:
-        folder = tmp_path / case.name
-        folder.mkdir()
-        cases.write(case, folder, lengths, 400, dim=64, calls=3)
-        command = [sys.executable, str(TESTS / "saved_triton_modules.py"), str(folder), "cuda"]
-        running[case.name] = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder
-        )
-    found = {name: process.communicate() for name, process in running.items()}
-    wrong = {name: errors for name, (said, errors) in found.items() if said != "1 modules agree with the reference\n"}
-    assert not wrong, "\n\n".join(f"{name}: {errors[-2000:]}" for name, errors in wrong.items())
+@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+def test_modules_stand_alone_and_agree_with_the_reference(case: cases.Case, tmp_path: Path) -> None:
+    """In a process of its own, at lengths drawn after saving."""
+    cases.write(case, tmp_path, random.Random(os.urandom(8)), 400, dim=64, calls=3)
+    command = [sys.executable, str(TESTS / "saved_triton_modules.py"), str(tmp_path), "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "1 modules agree with the reference\n", done.stderr[-2000:]
 
 
 Given = dict[str, torch.Tensor]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from patternc.backends.triton_executor import KEPT_PLANS
 from patternc.draws import draw
 from patternc.nn import MultiheadAttention, PatternAttention
 
-pytestmark = pytest.mark.xdist_group("compiled beforehand")  # once, for all
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
 
 
@@ -99,26 +97,6 @@ def inputs(case: Case) -> list[Any]:
     return [
         torch.randn(case.batch, h, m, case.dim, device="cuda", dtype=case.dtype, requires_grad=True) for h, m in shapes
     ]
-
-
-def warm(case: Case) -> None:
-    """Compiles the kernels of a case into the cache on disk."""
-    attention = case.compiled()
-    q, k, v = inputs(case)
-    out, lse = attention(q, k, v, return_lse=True, **tensors_of(attention, case.n, case.batch))
-    torch.autograd.grad(out.sum() + lse.where(lse.isfinite(), 0).sum(), (q, k, v))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_beforehand(request: pytest.FixtureRequest) -> None:
-    """Fills the cache on disk with the kernels of all cases that are asked for, in several processes."""
-    parameters = [getattr(item, "callspec", None) for item in request.session.items]
-    cases = {str(p.params["case"]): p.params["case"] for p in parameters if p is not None and "case" in p.params}
-    slowest_first = sorted((c for c in cases.values() if isinstance(c, Case)), key=lambda c: -c.dim * c.dtype.itemsize)
-    if len(slowest_first) > 4:
-        with ProcessPoolExecutor(8, mp_context=get_context("spawn")) as pool:
-            for done in [pool.submit(warm, case) for case in slowest_first]:
-                done.exception()  # the tests say what is wrong
 
 
 @pytest.mark.parametrize(
