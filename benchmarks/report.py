@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/benchmarks.md, and the plot, from the files in results/.
+"""The tables of README.md and docs/, and the plot, from the files in results/.
 
 `python -m benchmarks.report` prints the tables and draws docs/attention-gpu.svg; nothing is measured. A test
 holds the pages against it.
@@ -105,7 +105,46 @@ def _gpu_cells(one: Mapping[str, Any]) -> list[str]:
     return [_digits(one["ms"]), *beside, f"{100 * one['roofline']:.0f} %"]
 
 
-TABLES = {"padding": padding, "attention-cpu": cpu, "attention-gpu": gpu}
+def decoding() -> str:
+    """Steps of decoding on the device, and how many times faster they are than dense attention."""
+    by_place = {(row["pattern"], row["n"], row["contender"]): row for row in result("decoding")["rows"]}
+    patterns, lengths = (list(dict.fromkeys(place[i] for place in by_place)) for i in (0, 1))
+    rows = [(name, *(_step(by_place, name, n) for n in lengths)) for name in patterns]
+    return markdown(("pattern", *(f"{n:,} tokens" for n in lengths)), rows)
+
+
+def _step(by_place: Mapping[tuple[str, int, str], Mapping[str, Any]], name: str, n: int) -> str:
+    ours, dense = (by_place[name, n, contender]["device_us"] for contender in ("ours", "dense"))
+    return f"{ours:.0f} µs, {_digits(dense / ours)} ×"
+
+
+FIRST_CALLS = {
+    "cold": "nothing is on disk",
+    "warm": "a fresh process, kernels on disk",
+    "read": "the same after Triton has read its files",
+    "next": "another pattern, kernels on disk",
+    "length": "another length",
+}
+
+
+def first_call() -> str:
+    """Seconds until the first output, and parts of them."""
+    rows = result("first-call")["rows"]
+    parts = [
+        (label, *(f"{row[kind]['total']:.3f}" for row in rows), *(_parts(row[kind]) for row in rows[:1]))
+        for kind, label in FIRST_CALLS.items()
+    ]
+    return markdown(("first output", *(row["pattern"] for row in rows), f"of it, {rows[0]['pattern']}"), parts)
+
+
+def _parts(found: Mapping[str, float]) -> str:
+    told = ("compile", "load", "plan", "find", "start")
+    return ", ".join(f"{name} {found[name]:.3f}" for name in told if found[name] >= 0.001)
+
+
+TABLES = {
+    "padding": padding, "attention-cpu": cpu, "attention-gpu": gpu, "decoding": decoding, "first-call": first_call,
+}  # fmt: skip
 """By the name of the file that they are made from."""
 
 
