@@ -7,12 +7,12 @@ first asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
 from patternc import ir
+from patternc.suggest import guess
 
 if TYPE_CHECKING:
     import torch
@@ -86,10 +86,7 @@ def names() -> list[str]:
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> str:
     """The message for a name that is not among those known."""
-    close = get_close_matches(name, known, n=1)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
-    listed = ", ".join(known) or "none"
-    return f"unknown {kind} {name!r}{guess} (there are: {listed})"
+    return f"unknown {kind} {name!r}{guess(name, known)} (there are: {', '.join(known) or 'none'})"
 
 
 @cache

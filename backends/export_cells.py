@@ -103,18 +103,6 @@ class Statements:
 # ------------------------------------------------------------------ cells
 
 
-def uses_of(node: ir.Node) -> Counter[int]:
-    """How often each subtree is a part of others, as far as one function of cells goes."""
-    uses: Counter[int] = Counter()
-    stack = [node]
-    while stack:
-        for child in children(stack.pop()):
-            uses[id(child)] += 1
-            if uses[id(child)] == 1 and not isinstance(child, COMPUTED_AHEAD):
-                stack.append(child)
-    return uses
-
-
 @dataclass(frozen=True)
 class PerCell:
     """Statements and expressions of one function of a query and a key."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from patternc import ir
-from patternc.backends.export_cells import COMPUTED_AHEAD, Lines, PerCell, Space, Statements, table_name, uses_of
-from patternc.rewrite import children, walk
+from patternc.backends.export_cells import COMPUTED_AHEAD, Lines, PerCell, Space, Statements, table_name
+from patternc.rewrite import children, uses_of, walk
 
 Blocked = tuple[ir.Pattern, tuple[ir.Scalar, ...]]
 """A cover or a selection, and the sizes of the blocks that lead to it."""
@@ -79,7 +79,7 @@ class _Ahead(Statements):
         name = self.lines.name("cells" if isinstance(node, ir.Pattern) else "score")
         self.lines.blank()
         self.add(f"def {name}(q, k):")
-        inner = PerCell(replace(self, indent=self.indent + 1), "q", "k", uses_of(node))
+        inner = PerCell(replace(self, indent=self.indent + 1), "q", "k", uses_of(node, COMPUTED_AHEAD))
         result = inner.pattern(node) if isinstance(node, ir.Pattern) else inner.scalar(node)
         inner.at.add(f"return {result.text}")
         self.lines.blank()

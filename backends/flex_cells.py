@@ -16,7 +16,7 @@ from patternc.backends import flex_arithmetic as arithmetic
 from patternc.backends import flex_values as values
 from patternc.backends.export_cells import table_name
 from patternc.backends.flex_values import FALSE, TRUE, Value, number
-from patternc.rewrite import children, walk
+from patternc.rewrite import walk
 
 Space = tuple[int, ...]
 """The sizes of the blocks that lead into an index space; () is the space of tokens."""
@@ -129,18 +129,6 @@ def _counted(m: Value) -> Value:
     if m.kind == "int":
         return m
     return number(int(m.lo)) if m.literal else values.integer(f"{m.within(values.ATOM)}.to(torch.int32)", 0, 1)
-
-
-def uses_of(pattern: ir.Pattern) -> Counter[int]:
-    """How often each subtree is a part of others; what relations are made of is not computed per cell."""
-    uses: Counter[int] = Counter()
-    stack: list[ir.Node] = [pattern]
-    while stack:
-        for child in children(stack.pop()):
-            uses[id(child)] += 1
-            if uses[id(child)] == 1 and not isinstance(child, RELATIONS):
-                stack.append(child)
-    return uses
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,11 +17,11 @@ from patternc.analysis.overflow import most
 from patternc.backends.triton_mask_arguments import arguments_of, parameter
 from patternc.backends.triton_mask_facts import INT32, Facts, Space, UnsupportedPatternError
 from patternc.backends.triton_mask_lift import lifted
-from patternc.backends.triton_mask_patterns import PatternPrinter, Relation, uses_of, visit_scalars
+from patternc.backends.triton_mask_patterns import RELATIONS, PatternPrinter, Relation, visit_scalars
 from patternc.backends.triton_mask_text import Lines
 from patternc.backends.triton_structure import Argument
 from patternc.printer import text as printed
-from patternc.rewrite import children, rebuild, walk
+from patternc.rewrite import children, rebuild, uses_of, walk
 
 __all__ = ["Argument", "MaskSource", "UnsupportedPatternError", "mask_function"]
 
@@ -74,7 +74,7 @@ def mask_function(
     tokens = Space(most=(longest,))
     visit_scalars(parametric, facts, tokens)
     wide = not facts.narrow
-    printer = PatternPrinter(Lines(), facts, uses_of(parametric), wide)
+    printer = PatternPrinter(Lines(), facts, uses_of(parametric, RELATIONS), wide)
     bag = printer.returning(parametric, tokens)
     read = _tensors_read(parametric, tensors)
     arguments = arguments_of(read, len(printer.relations), len(numbers))

@@ -26,9 +26,10 @@ from patternc.backends.triton_mask_text import (
     either,
     opposite,
 )
-from patternc.rewrite import children, walk
+from patternc.rewrite import walk
 
-COMPUTED_AHEAD = (ir.Cover, ir.Top, ir.Sample)
+RELATIONS = (ir.Cover, ir.Top, ir.Sample)
+"""Nodes that become relations, which are found ahead of the mask; their parts are not printed."""
 BOTH_AXES = frozenset("qk")
 
 
@@ -52,18 +53,6 @@ class Relation:
     @property
     def name(self) -> str:
         return relation_name(self.number)
-
-
-def uses_of(node: ir.Node) -> Counter[int]:
-    """How often each subtree is a part of others, as far as it is printed."""
-    uses: Counter[int] = Counter()
-    stack = [node]
-    while stack:
-        for child in children(stack.pop()):
-            uses[id(child)] += 1
-            if uses[id(child)] == 1 and not isinstance(child, COMPUTED_AHEAD):
-                stack.append(child)
-    return uses
 
 
 def visit_scalars(node: ir.Pattern, facts: Facts, space: Space, seen: set[tuple[int, Space]] | None = None) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from patternc import ast, ir
 from patternc.loader import Definition
+from patternc.suggest import guess
 from patternc.values import Value
 
 
@@ -20,10 +20,8 @@ def arguments(definition: Definition, given: Mapping[str, object]) -> dict[str, 
     name = definition.node.name.id
     for key in given:
         if key not in parameters:
-            close = get_close_matches(key, parameters, n=1)
-            guess = f"; did you mean {close[0]!r}?" if close else ""
-            known = ", ".join(parameters) or "none"
-            raise TypeError(f"pattern {name!r} has no parameter {key!r}{guess} (its parameters: {known})")
+            told = f"{key!r}{guess(key, parameters)} (its parameters: {', '.join(parameters) or 'none'})"
+            raise TypeError(f"pattern {name!r} has no parameter {told}")
         if isinstance(parameters[key].type, ast.TensorType):
             raise TypeError(f"{key!r} of pattern {name!r} is a run-time tensor: pass it when attention is called")
     for key, parameter in parameters.items():

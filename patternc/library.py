@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from patternc.errors import Code, Diagnostic, SpatError
 from patternc.loader import Definition, Module, open_source
 from patternc.loader import load as load_module
 from patternc.source import Span
+from patternc.suggest import did_you_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +76,7 @@ class Library(Mapping[str, Pattern]):
         if name is None:
             return self._patterns[next(reversed(self._patterns))]
         if name not in self._patterns:
-            close = get_close_matches(name, self._patterns, n=1)
-            hints = tuple(f"did you mean `{guess}`?" for guess in close)
+            hints = did_you_mean(name, self._patterns)
             message = f"{source.name} has no pattern `{name}`; it has {', '.join(self._patterns)}"
             raise SpatError(Diagnostic(Code.UNKNOWN_PATTERN, message, Span(source, 0, 0), hints=hints))
         return self._patterns[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,19 @@ def walk(node: ir.Node) -> Iterator[ir.Node]:
             seen.add(id(node))
             yield node
             stack.extend(reversed(list(children(node))))
+
+
+def uses_of(node: ir.Node, apart: tuple[type[ir.Node], ...]) -> Counter[int]:
+    """How often each subtree, by identity, is a part of others, nodes of the kinds `apart` being looked at from outside
+    only."""
+    uses: Counter[int] = Counter()
+    stack = [node]
+    while stack:
+        for child in children(stack.pop()):
+            uses[id(child)] += 1
+            if uses[id(child)] == 1 and not isinstance(child, apart):
+                stack.append(child)
+    return uses
 
 
 def rebuild(node: ir.Node, rule: Callable[[ir.Node], ir.Node | None]) -> ir.Node:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from patternc import ir
 from patternc.draws import extent
+from patternc.suggest import guess
 
 _KINDS = {"int": "iu", "bool": "b", "float": "f"}
 
@@ -20,9 +20,8 @@ def as_arrays(tensors: Mapping[str, Any], declared: tuple[ir.Tensor, ...], n: in
     names = [tensor.name for tensor in declared]
     for name in tensors:
         if name not in names:
-            close = get_close_matches(name, names, n=1)
-            guess = f"; did you mean {close[0]!r}?" if close else ""
-            raise TypeError(f"there is no run-time tensor {name!r}{guess} (there are: {', '.join(names) or 'none'})")
+            told = f"{name!r}{guess(name, names)} (there are: {', '.join(names) or 'none'})"
+            raise TypeError(f"there is no run-time tensor {told}")
     missing = [name for name in names if name not in tensors]
     if missing:
         raise TypeError(f"run-time tensors are missing: {', '.join(missing)}")

@@ -33,6 +33,12 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> tuple[str, ...]:
     return (f"did you mean `{found}`?",) if found else ()
 
 
+def guess(name: str, candidates: Iterable[str]) -> str:
+    """What a message of Python's errors ends with, if there is a name to offer."""
+    found = closest(name, candidates)
+    return f"; did you mean {found!r}?" if found else ""
+
+
 def listed(names: Iterable[str], conjunction: str = "and") -> str:
     """`a`, `b` and `c`"""
     quoted = [f"`{name}`" for name in names]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -10,6 +9,7 @@ import click
 from patternc.cli import inputs
 from patternc.cli.terminal import colour, say_error
 from patternc.errors import SpatError, render
+from patternc.suggest import guess
 
 COMMANDS = {
     "check": "check",
@@ -38,8 +38,7 @@ class Commands(click.Group):
             return command
         if cmd_name.startswith("-"):
             return None
-        near = get_close_matches(cmd_name, COMMANDS, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(COMMANDS)}"
+        meant = guess(cmd_name, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
         return ctx.fail(f"No command {cmd_name!r}{meant}")
 
     def invoke(self, ctx: click.Context) -> object:
