@@ -251,11 +251,12 @@ class Judge(ABC):
     ) -> None:
         units = [value.type.unit for _, value in (one, two) if isinstance(value.type, Number)]
         related, hints = [], []
-        for (node, _), unit in zip((one, two), units, strict=True):
+        for (node, _), unit, other in zip((one, two), units, reversed(units), strict=True):
             origin = self._declaration(node, scope, unit)
             if origin is not None:
+                name = origin.name.id
                 related.append((origin.name.span.to(origin.type.span), f"counted in {unit}"))
-                hints.append(f"if `{origin.name.id}` is a plain number, declare `{origin.name.id}: int`")
+                hints.append(f"declare `{name}: {other}`, or `{name}: int` if it is a plain number")
         notes = ["inside `blocks(…)` the names q, k and n count blocks"] if scope.unit == BLOCKS else []
         message = f"`{shortened(whole)}` {verb} {units[0]} with {units[1]}"
         label = f"`{shortened(one[0])}` counts {units[0]}, `{shortened(two[0])}` {units[1]}"
