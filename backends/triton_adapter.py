@@ -10,13 +10,15 @@ from contextvars import Context
 from functools import cache
 from importlib import import_module, metadata
 from importlib.util import find_spec
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 OLDEST = (3, 4)
 """The first version that has all the words of the generated kernels."""
 _THREADS = 8
 """Kernels that are compiled at a time: Triton's passes and the assembler run beside Python."""
+_PREPARING = Lock()
+"""Launchers are made again by one thread at a time; see `_launch_again`."""
 
 
 def interpreting() -> bool:
@@ -80,14 +82,15 @@ def _read_triton() -> None:
 def prepare(warmups: Sequence[tuple[Any, Callable[[], Any]]], enter: Callable[[], None]) -> None:
     """Compiles and loads kernels beside one another, by calls of their `warmup`; threads begin with `enter`. Kernels
     that cannot be compiled say so when they are started."""
-    for kernel, _ in warmups:  # what they are known by can be found while Triton's files are read
-        getattr(kernel, "cache_key", None)
-    look_ahead().join()
-    with ThreadPoolExecutor(_THREADS, initializer=enter) as pool:
-        # In a context of its own, for a caller may compile in such a way too, and must not be left doing it.
-        loaded = list(pool.map(_load, Context().run(_warmed, [warmup for _, warmup in warmups], pool)))
-    for kernel in loaded:
-        _launch_again(kernel)
+    with _PREPARING:
+        for kernel, _ in warmups:  # what they are known by can be found while Triton's files are read
+            getattr(kernel, "cache_key", None)
+        look_ahead().join()
+        with ThreadPoolExecutor(_THREADS, initializer=enter) as pool:
+            # In a context of its own, for a caller may compile in such a way too, and must not be left doing it.
+            loaded = list(pool.map(_load, Context().run(_warmed, [warmup for _, warmup in warmups], pool)))
+        for kernel in loaded:
+            _launch_again(kernel)
 
 
 def _warmed(warmups: Sequence[Callable[[], Any]], pool: ThreadPoolExecutor) -> list[Any]:

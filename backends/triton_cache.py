@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import cache
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -26,13 +27,18 @@ MOST_BYTES = 64 << 20
 _FORGOTTEN = 3600.0
 """Seconds after which an unfinished file belongs to a process that died."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_MAKING = Lock()
+"""Another thread may ask for a module that is not finished."""
 
 
 def module_of(text: str, given: Mapping[str, Any] = _NOTHING) -> ModuleType:
     """The module with this source; the same one for the same text. It uses the names `given` without defining them."""
     name = "patternc_" + hashlib.sha256(text.encode()).hexdigest()[:24]
-    if name in sys.modules:
-        return sys.modules[name]
+    with _MAKING:
+        return sys.modules[name] if name in sys.modules else _made(name, text, given)
+
+
+def _made(name: str, text: str, given: Mapping[str, Any]) -> ModuleType:
     _shelter_binaries()
     path = file_of(name, text)
     spec = spec_from_loader(name, loader=None, origin=str(path))

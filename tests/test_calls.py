@@ -6,6 +6,8 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,20 @@ def test_views_that_stand_for_the_negative(backend: str) -> None:
     torch.testing.assert_close(compiled(q, k, imaginary), compiled(q, k, -v))
     found = torch.autograd.grad(compiled(q, k, v), (q, k, v), torch._neg_view(d_out))
     torch.testing.assert_close(found, torch.autograd.grad(compiled(q, k, v), (q, k, v), -d_out))
+
+
+def test_threads_that_call_for_the_first_time() -> None:
+    """All at once, at lengths of their own and at one that they share."""
+    compiled = patternc.compile("std/strided", heads=1, l=4, backend="torch")
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            found = [pool.submit(lambda x: compiled(*x), inputs(n)) for n in (20, 33, 20, 47, 20, 33)]
+    finally:
+        sys.setswitchinterval(switching)
+    for call, n in zip(found, (20, 33, 20, 47, 20, 33), strict=True):
+        assert torch.equal(call.result(), compiled(*inputs(n)))
 
 
 def test_forward_mode_is_refused(backend: str) -> None:

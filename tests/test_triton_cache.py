@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,14 @@ def test_processes_at_the_same_time(home: Path) -> None:
     assert [process.returncode for process in running] == [0, 0, 0], errors
     assert all(p.suffix == ".py" for p in home.iterdir())
     assert sum(p.stat().st_size for p in home.iterdir()) <= 2000 + 3 * 100
+
+
+def test_threads_at_the_same_time(home: Path) -> None:
+    """None is given what another one has only begun."""
+    text = "import time\ntime.sleep(0.05)\nends = [True]\n"
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: triton_cache.module_of(text).ends, range(8)))
+    assert all(ends is found[0] for ends in found)
 
 
 def test_the_doctor_tells(home: Path) -> None:
