@@ -19,7 +19,7 @@ _COMPARE, _OR, _XOR, _AND, _PLUS, _TIMES, _UNARY, _POWER, _ATOM = range(9)
 _BINDS = {"+": _PLUS, "-": _PLUS, "*": _TIMES, "//": _TIMES, "%": _TIMES, "**": _POWER, "^": _XOR}
 _LONG = 80
 """Characters from which an expression gets a name and a line of its own."""
-COMPUTED_AHEAD = (ir.Cover, ir.Top, ir.Sample, ir.Choose, ir.Family)
+COMPUTED_AHEAD = (*ir.RELATIONS, ir.Choose, ir.Family)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ _LONG = 60
 """Characters from which an expression gets a name and a line of its own."""
 _CHAIN = 4
 """Lists of up to so many numbers are chosen from by comparisons, longer ones are captured as tensors."""
-RELATIONS = (ir.Cover, ir.Top, ir.Sample)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from patternc import ir
 from patternc.backends import flex_values as values
 from patternc.backends.export_cells import table_name
-from patternc.backends.flex_cells import RELATIONS, Cell, Function, Relation, Source, either_pattern
+from patternc.backends.flex_cells import Cell, Function, Relation, Source, either_pattern
 from patternc.backends.flex_values import FALSE, Value, number
 from patternc.rewrite import uses_of
 
@@ -91,4 +91,4 @@ def _program(at: Function, classes: Sequence[tuple[tuple[int, ...], ir.Pattern]]
 
 def _cell(at: Function, members: tuple[int, ...], pattern: ir.Pattern, h: Value) -> Cell:
     q, k = values.integer("q", at.n - at.n_q, at.n - 1), values.integer("k", 0, at.n - 1)
-    return Cell(at, members, h, uses_of(pattern, RELATIONS), (), at.n, at.n_q, q, k)
+    return Cell(at, members, h, uses_of(pattern, ir.RELATIONS), (), at.n, at.n_q, q, k)

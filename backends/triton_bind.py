@@ -147,7 +147,7 @@ class _Pass:
         bound = {
             **self._numbers, **self._constants, **step.pointers, **_batch_strides(step), **own,
             "LAUNCH_COLUMNS": len(launch_columns(step.structure)),
-            "CUT": tables.merge is not None or tables.turns is not None,
+            "CUT": tables.merge is not None,
             "CHAINED": step.roles > 0, "READS": step.roles & READS > 0, "KEEPS": step.roles & KEEPS > 0,
         }  # fmt: skip
         chained = step.roles > 0 and tables.turns is None

@@ -17,7 +17,7 @@ import torch
 
 from patternc.backends.inputs import Declared, check_options, check_qkv, check_tensors
 from patternc.backends.torch_run import Pattern
-from patternc.backends.triton_adapter import interpreting, look_ahead
+from patternc.backends.triton_adapter import interpreting
 from patternc.backends.triton_eager import is_plain, plain_attention
 from patternc.backends.triton_few import few_ready, longest_of, suits
 from patternc.backends.triton_known import Known, KnownFew, aligned_all, call_key, few_key
@@ -75,8 +75,6 @@ class KernelExecutor:
         self.steady = steady
         """Whether the program keeps the same pairs at all lengths, and reads no tensors; see triton_few."""
         self._tuned, self._enqueued = tuned, enqueued
-        if torch.cuda.is_available() and not interpreting():
-            look_ahead()
         self._forms: dict[tuple[torch.device, int, int], Form] = {}
         self.planned = 0
         """How many plans were made."""

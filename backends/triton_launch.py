@@ -169,7 +169,7 @@ class Recipe:
 
     def __init__(self, launches: Sequence[Launch], scratch: Scratch, device: torch.device, *, kept: bool) -> None:
         """`kept`: it will be run again, so what kernels are started by is worth keeping."""
-        self._compiles = tuple(launches)
+        self._uncompiled = tuple(launches)
         self._launches, self._device, self._kept = tuple(x for x in launches if x.programs), device, kept
         self._places, self._bytes = scratch.places()
         self._offsets = [(name, first) for name, first, _, _ in self._places]
@@ -219,10 +219,10 @@ class Recipe:
         return {name: scratch[first : first + size].view(dtype) for name, first, size, dtype in self._places}
 
     def _first(self, values: Mapping[str, Any], aligned: bool) -> None:
-        if self._device.type == "cuda" and self._compiles:
-            warmups = [(launch.kernel, partial(launch.warmup, values)) for launch in self._compiles]
+        if self._device.type == "cuda" and self._uncompiled:
+            warmups = [(launch.kernel, partial(launch.warmup, values)) for launch in self._uncompiled]
             prepare(warmups, partial(torch.cuda.set_device, self._device))
-            self._compiles = ()
+            self._uncompiled = ()
         bind = self._kept and aligned and not self._ready
         for launch in self._launches:
             launch.first(values, bind=bind)

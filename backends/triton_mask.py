@@ -17,7 +17,7 @@ from patternc.analysis.overflow import most
 from patternc.backends.triton_mask_arguments import arguments_of, parameter
 from patternc.backends.triton_mask_facts import INT32, Facts, Space, UnsupportedPatternError
 from patternc.backends.triton_mask_lift import lifted
-from patternc.backends.triton_mask_patterns import RELATIONS, PatternPrinter, Relation, visit_scalars
+from patternc.backends.triton_mask_patterns import PatternPrinter, Relation, visit_scalars
 from patternc.backends.triton_mask_text import Lines
 from patternc.backends.triton_structure import Argument
 from patternc.printer import text as printed
@@ -74,7 +74,7 @@ def mask_function(
     tokens = Space(most=(longest,))
     visit_scalars(parametric, facts, tokens)
     wide = not facts.narrow
-    printer = PatternPrinter(Lines(), facts, uses_of(parametric, RELATIONS), wide)
+    printer = PatternPrinter(Lines(), facts, uses_of(parametric, ir.RELATIONS), wide)
     bag = printer.returning(parametric, tokens)
     read = _tensors_read(parametric, tensors)
     arguments = arguments_of(read, len(printer.relations), len(numbers))
@@ -94,7 +94,7 @@ def _tensors_read(pattern: ir.Pattern, tensors: Sequence[ir.Tensor]) -> tuple[ir
     seen: set[int] = set()
     while stack:
         node = stack.pop()
-        if id(node) in seen or isinstance(node, ir.Cover | ir.Top | ir.Sample):
+        if id(node) in seen or isinstance(node, ir.RELATIONS):
             continue
         seen.add(id(node))
         stack.extend(children(node))

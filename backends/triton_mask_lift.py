@@ -17,8 +17,6 @@ from patternc.rewrite import rebuild
 MOST_NUMBERS = 64
 """Numbers that one function is given; a pattern with more keeps them all."""
 _LIFTED = ("+", "-", "min", "max")
-_KEPT_WHOLE = (ir.Cover, ir.Top, ir.Sample)
-"""Computed before the launch, with their numbers."""
 
 
 def lifted(pattern: ir.Pattern) -> tuple[ir.Pattern, tuple[int, ...]]:
@@ -37,7 +35,7 @@ class _Lift:
         self._done: dict[int, ir.Node] = {}
 
     def visit(self, node: ir.Node) -> Any:
-        if isinstance(node, _KEPT_WHOLE):
+        if isinstance(node, ir.RELATIONS):  # found before the launch, with their numbers
             return node
         if id(node) not in self._done:
             self._done[id(node)] = self._lifted(node)

@@ -28,8 +28,6 @@ from patternc.backends.triton_mask_text import (
 )
 from patternc.rewrite import walk
 
-RELATIONS = (ir.Cover, ir.Top, ir.Sample)
-"""Nodes that become relations, which are found ahead of the mask; their parts are not printed."""
 BOTH_AXES = frozenset("qk")
 
 

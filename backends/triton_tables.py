@@ -50,7 +50,7 @@ class Tables:
     pieces: int = 0
     """Of all followers together."""
     merge: Tables | None = None
-    """The rows that are cut, if there are any."""
+    """The rows that are cut, if there are any; there always is one in grids with turns, maybe without programs."""
     turns: torch.Tensor | None = None
     """(launches · queries, 3), where each query of a call has its programs: of the row that holds it, the number of the
     first item, how many items, and the last query before it that the row holds too, or -1. Queries are the last ones of

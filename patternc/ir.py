@@ -232,6 +232,9 @@ class Sample(Node):
     seed: Scalar
 
 
+RELATIONS = (Cover, Top, Sample)
+"""What these keep of a pair hangs on other pairs, so that they are found ahead of what asks for single ones."""
+
 Pattern = (
     Where | Union | Sum | Product | Complement | Support | Choose | Family | Blocks | Cover | Top | Sample
 )  # fmt: skip

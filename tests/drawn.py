@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import note
 
 import patternc
 
@@ -71,6 +72,13 @@ class Program:
 
     def compile(self, **options: Any) -> patternc.Compiled:
         return patternc.compile(self.text, heads=self.heads, layer=self.layer, **options, **self.params)
+
+    def at(self, longest: int) -> tuple[int, int, dict[str, np.ndarray]]:
+        """The n, n_q and tensors to test it at, which a failure tells."""
+        n = self.length(longest)
+        n_q = self.queries(n)
+        note(f"{self.text}{self} at n = {n}, n_q = {n_q}")
+        return n, n_q, self.make_tensors(n)
 
     def length(self, longest: int) -> int:
         """The n to test it at, drawn with the program."""

@@ -51,15 +51,15 @@ def test_views_that_stand_for_the_negative(backend: str) -> None:
 def test_threads_that_call_for_the_first_time() -> None:
     """All at once, at lengths of their own and at one that they share."""
     compiled = patternc.compile("std/strided", heads=1, l=4, backend="torch")
+    given = [inputs(n) for n in (20, 33, 20, 47, 20, 33)]
     switching = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        with ThreadPoolExecutor(6) as pool:
-            found = [pool.submit(lambda x: compiled(*x), inputs(n)) for n in (20, 33, 20, 47, 20, 33)]
+        with ThreadPoolExecutor(len(given)) as pool:
+            found = list(pool.map(lambda x: compiled(*x), given))
     finally:
         sys.setswitchinterval(switching)
-    for call, n in zip(found, (20, 33, 20, 47, 20, 33), strict=True):
-        assert torch.equal(call.result(), compiled(*inputs(n)))
+    assert all(torch.equal(out, compiled(*x)) for out, x in zip(found, given, strict=True))
 
 
 def test_forward_mode_is_refused(backend: str) -> None:

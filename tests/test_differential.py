@@ -51,10 +51,7 @@ def test_masks_behind_guards(program: Program) -> None:
 
 
 def compare_masks(program: Program) -> None:
-    n = program.length(24)
-    n_q = program.queries(n)
-    tensors = program.make_tensors(n)
-    note(f"{program.text}{program} at n = {n}, n_q = {n_q}")
+    n, n_q, tensors = program.at(24)
     np.testing.assert_array_equal(compiled_mask(program, n, n_q, tensors), meaning(program, n, n_q, tensors))
 
 
@@ -120,10 +117,7 @@ def dense_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, m: torch.
 @given(programs())
 def test_tiles(program: Program) -> None:
     """Sound: no wanted cell is in a skipped tile, no full tile has a hole. Exact: no tile is doubtful without need."""
-    n = program.length(160)
-    n_q = program.queries(n)
-    tensors = program.make_tensors(n)
-    note(f"{program.text}{program} at n = {n}, n_q = {n_q}")
+    n, n_q, tensors = program.at(160)
     compiled = program.compile()
     mask = compiled.mask(n, n_q, **in_torch(tensors)).numpy()
     options = {"heads": program.heads, "n": n, "n_q": n_q}
@@ -150,10 +144,8 @@ def test_the_plan_of_a_compiled_object(program: Program) -> None:
 @given(programs())
 def test_outputs_and_gradients(program: Program) -> None:
     """The torch backend against the reference in float64: 1e-10 of the largest value."""
-    n = program.length(150)
-    n_q = program.queries(n)
-    tensors = in_torch(program.make_tensors(n))
-    note(f"{program.text}{program} at n = {n}, n_q = {n_q}")
+    n, n_q, arrays = program.at(150)
+    tensors = in_torch(arrays)
     kv_heads = program.heads // 2 if program.heads % 2 == 0 else program.heads
     inputs = random_inputs(program, n, n_q, kv_heads)
     expected = attend(program.compile(backend="reference", kv_heads=kv_heads), inputs, tensors)

@@ -73,15 +73,13 @@ def test_source_of_the_compiled_object() -> None:
 @settings(max_examples=examples(300))
 @given(programs())
 def test_generated_functions_mean_what_the_program_means(program: Program) -> None:
-    n = program.length(40)
-    n_q = program.queries(n)
-    note(f"{program.text}{program} at n = {n}, n_q = {n_q}")
+    n, n_q, arrays = program.at(40)
     attention = program.compile()
     arrangement = arranged(attention.program, program.heads)
     source = export.pattern_source(arrangement)
     note(source)
     assert max(map(len, source.splitlines())) < 400
-    given_tensors = in_torch(program.make_tensors(n))
+    given_tensors = in_torch(arrays)
     m = mask(attention.program, program.heads, n, n_q, given_tensors)
     plans = []
     for pattern in (namespace(arrangement)["PATTERN"], IrPattern(attention.program, program.heads, arranged)):

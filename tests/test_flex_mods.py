@@ -32,9 +32,7 @@ def multiplicities(mods: Mods, heads: int, n_q: int, n: int, batch: int, dtype: 
 
 
 def compare_mods(program: Program) -> None:
-    n = program.length(40)
-    n_q, tensors = program.queries(n), program.make_tensors(n)
-    note(f"{program.text}{program} at n = {n}, n_q = {n_q}")
+    n, n_q, tensors = program.at(40)
     mask = differential.meaning(program, n, n_q, tensors, lenient=True)
     mask = mask if mask.ndim == 4 else mask[None]
     compiled = program.compile()

@@ -57,13 +57,12 @@ def saved(parts: Parts) -> triton_saved.SavedMasks:
 @settings(max_examples=examples(60))
 @given(programs(), TILES)
 def test_drawn_programs(program: Program, tile: tuple[int, int]) -> None:
-    n = program.length(60)
-    n_q = program.queries(n)
-    note(f"{program.text}{program} at n = {n}, n_q = {n_q} in tiles of {tile}")
+    n, n_q, arrays = program.at(60)
+    note(f"in tiles of {tile}")
     arrangement = arranged(program.compile().program, program.heads)
     masks = Masks.of(arrangement)
     assume(not list(against(masks)))
-    tensors = in_torch(program.make_tensors(n))
+    tensors = in_torch(arrays)
     made = planned(masks, arrangement, n, n_q, tensors, tile)
     known = dict.fromkeys(structures(masks))
     for structure in taken(made):

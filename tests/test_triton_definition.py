@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import Program, examples
-from hypothesis import given, note, settings
+from hypothesis import given, settings
 from programs import programs
 from test_differential import in_torch, meaning
 
@@ -75,10 +75,7 @@ def drawn_call(compiled: patternc.Compiled, m: np.ndarray, tensors: dict[str, An
 @settings(max_examples=examples(4))
 @given(programs())
 def test_drawn_programs(program: Program) -> None:
-    n = program.length(48)
-    n_q = program.queries(n)
-    tensors = program.make_tensors(n)
-    note(f"{program.text}{program} at n = {n}, n_q = {n_q}")
+    n, n_q, tensors = program.at(48)
     m = meaning(program, n, n_q, tensors)
     m = m if m.ndim == 4 else m[None].repeat(2, axis=0)
     kv_heads = program.heads // 2 if program.heads % 2 == 0 else program.heads

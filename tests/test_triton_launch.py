@@ -13,7 +13,8 @@ import torch
 
 pytest.importorskip("triton")
 
-from patternc.backends import triton_direct, triton_launch
+import patternc
+from patternc.backends import triton_backend, triton_direct, triton_launch
 from patternc.backends.triton_adapter import prepare
 from patternc.backends.triton_direct import starter
 from patternc.backends.triton_launch import Box, Launch, Recipe, Scratch
@@ -157,6 +158,18 @@ def test_compiling_beside_one_another_leaves_triton_as_it_was():
     with pytest.raises(ZeroDivisionError):
         prepare([(None, lambda: 1 // 0)], lambda: None)
     assert active_mode.get() is None
+
+
+def test_triton_reads_its_files_from_the_first_call_on(monkeypatch):
+    """In a thread, which must not be there when a program that has compiled a pattern forks."""
+    begun = []
+    monkeypatch.setattr(triton_backend, "look_ahead", lambda: begun.append(True))
+    monkeypatch.setattr(triton_backend, "interpreting", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    compiled = patternc.compile("std/local", heads=1, window=3, backend="triton")
+    assert begun == []
+    _ = compiled.source
+    assert begun == [True]
 
 
 def test_launchers_are_made_again_one_after_the_other():

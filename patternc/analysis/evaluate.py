@@ -21,7 +21,6 @@ from patternc.nodes import parts
 from patternc.rewrite import rebuild, walk
 
 Number = Any
-RELATIONS = ir.Cover | ir.Top | ir.Sample
 Space = tuple[int, ...]
 """The sizes of the blocks that lead into an index space; () is the space of tokens."""
 
@@ -171,7 +170,7 @@ class Evaluation:
     def _narrowed(self, node: ir.Pattern, found: Number) -> Number:
         """What a relation says of boxes, which it knows as intervals only, with what its pattern says of them."""
         match node:
-            case ir.Cover(ir.Const(int() as size), body) if not any(isinstance(x, RELATIONS) for x in walk(body)):
+            case ir.Cover(ir.Const(int() as size), body) if not any(isinstance(x, ir.RELATIONS) for x in walk(body)):
                 xp = self.meaning.xp
                 first = [apply("*", apply("//", x, size), size) for x in (self.q, self.k)]
                 block = [apply("+", x, interval(xp, 0, size - 1, 0, size - 1)) for x in first]

@@ -165,6 +165,6 @@ def is_steady(program: ir.Program) -> bool:
     if program.tensors or program.grids:
         return False
     return not any(
-        isinstance(node, ir.Cover | ir.Top | ir.Sample) or (isinstance(node, ir.Var) and node.name == "n")
+        isinstance(node, ir.RELATIONS) or (isinstance(node, ir.Var) and node.name == "n")
         for node in walk(program.pattern)
     )
